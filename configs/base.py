@@ -1,0 +1,86 @@
+"""Every key that an experiment may set, with its type and its default.
+
+The dictionary is locked: a key that is not here raises wherever it is set, in a file or on the command line.
+A placeholder is a key without a value: the chosen network, optimizer or schedule has the default, the data set has the
+rest, and the run folder's config.json records what came of it.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    """Return a locked config: LeNet-5 on nothing in particular."""
+    config = ConfigDict()
+    config.seed = 0  # of initial parameters, order of images, augmentation and dropout
+    config.precision = "float32"  # what layers compute in: float32 or bfloat16; parameters stay float32
+
+    config.model = model = ConfigDict()
+    model.name = "lenet5"  # a network of models/: lenet5, mlp
+    model.activation = placeholder(str)  # relu, tanh
+    model.pooling = placeholder(str)  # lenet5: max, average
+    model.hidden = placeholder(tuple)  # mlp: units of each hidden layer
+    model.dropout = placeholder(float)  # probability of zeroing a unit of a dense layer
+
+    config.dataset = dataset = ConfigDict()
+    dataset.source = "digits"  # digits, idx:FOLDER, npz:FILE (or npz:PREFIX of _train.npz, _val.npz, _test.npz)
+    dataset.image_size = 32  # side of the images that the network sees, in pixels
+    dataset.resize = "bilinear"  # how they get there: nearest, bilinear, bicubic, or pad (with zeros, on all sides)
+    dataset.validation = 0.1  # training images set aside to choose the best checkpoint: a share below 1, or a count
+    dataset.test = placeholder(float)  # the same, for the test; only for sources that have no test images of their own
+    dataset.split_seed = 0  # of those two choices, so that `seed` varies the training and not the examination
+    dataset.classes = placeholder(int)  # the data has it: largest label + 1, or the number of class names
+    dataset.class_names = placeholder(tuple)  # the data has them
+    dataset.channels = placeholder(int)  # the data has it
+    dataset.mean = placeholder(tuple)  # of the training images by channel, pixels being 0..1; the data has it
+    dataset.std = placeholder(tuple)
+
+    # Each is the largest change; the amount is drawn anew for every image.
+    config.augment = augment = ConfigDict()
+    augment.shift = 0  # whole pixels, in both directions; zeros come in
+    augment.rotate = 0.0  # degrees
+    augment.scale = 0.0  # 0.1: by a factor of 0.9 to 1.1, in each direction for itself
+    augment.shear = 0.0  # 0.1: by a tenth of the height
+    augment.pad_and_crop = 0  # pixels of mirrored border, of which a crop takes a part
+    augment.flip = False  # left and right, every other image
+
+    config.optimizer = optimizer = ConfigDict()
+    optimizer.name = "sgd"  # sgd, adamw
+    optimizer.momentum = placeholder(float)  # sgd
+    optimizer.nesterov = placeholder(bool)  # sgd
+    optimizer.b1 = placeholder(float)  # adamw
+    optimizer.b2 = placeholder(float)  # adamw
+    optimizer.weight_decay = 0.0  # sgd: added to the gradient; adamw: decoupled from it
+    optimizer.decay_all = False  # also biases and the scales and shifts of normalisation
+    optimizer.clip_norm = 0.0  # largest norm of the whole gradient; 0 switches it off
+
+    config.schedule = schedule = ConfigDict()
+    schedule.name = "cosine"  # constant, step, cosine, one_cycle
+    schedule.learning_rate = 0.1  # the highest
+    schedule.warmup_epochs = 0.0  # rising from 0 (one_cycle: from a tenth of the highest) to the highest
+    schedule.milestones = placeholder(tuple)  # step: the epochs at which the rate falls
+    schedule.factor = placeholder(float)  # step: what it is multiplied by
+
+    config.train = train = ConfigDict()
+    train.epochs = 10.0
+    train.batch_size = 128  # images a step, over all devices
+    train.accumulate = 1  # parts that a batch is computed in, one after the other, where memory is short
+    train.label_smoothing = 0.0  # the share of the target that is spread evenly over all classes
+    train.ema = 0.0  # decay of the moving average of parameters that is evaluated and kept; 0 switches it off
+
+    config.mesh = mesh = ConfigDict()
+    mesh.data = placeholder(int)  # devices that share a batch; by default all there are
+
+    config.checkpoint = checkpoint = ConfigDict()
+    checkpoint.keep = 1  # the last so many, besides the best
+    checkpoint.every_steps = 0  # between evaluations too; each evaluation writes one anyway
+
+    config.evaluate = evaluate = ConfigDict()
+    evaluate.batch_size = 500
+    evaluate.every_epochs = 1.0
+
+    config.log = log = ConfigDict()
+    log.every_steps = 50  # between two lines of metrics.jsonl
+    log.tensorboard = True
+
+    return config.lock()

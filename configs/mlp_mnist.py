@@ -1,0 +1,19 @@
+"""A multilayer perceptron, 300 and 100 hidden units (266,610 parameters), on MNIST: what the lecture argues against.
+
+    python -m scripts.train --config=configs/mlp_mnist.py --workdir=runs/mlp_mnist --config.dataset.source=idx:FOLDER
+
+FOLDER holds the four files of MNIST in IDX format, gzipped or not.
+Expected: @@
+"""
+
+from ml_collections import ConfigDict
+
+from configs import lenet5_mnist
+
+
+def get_config() -> ConfigDict:
+    """Return the experiment: that of LeNet-5 on MNIST, with the other network."""
+    config = lenet5_mnist.get_config()
+    config.model.name = "mlp"
+    config.dataset.image_size = 28
+    return config

@@ -1,0 +1,38 @@
+"""Train a network: from a config to a run folder.
+
+    python -m scripts.train --config=configs/lenet5_digits.py --workdir=runs/lenet5_digits --config.train.epochs=20
+
+The same command on the same folder resumes; on a finished one it says so. Any key of configs/base.py can be set.
+"""
+
+if not __package__:
+    raise SystemExit("error: scripts/train.py would hide the package `train`; run it as: python -m scripts.train")
+
+from pathlib import Path
+
+from absl import flags
+
+from scripts import command
+from train import loop, settings
+from train.data import dataset, preview
+from train.errors import UserError
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
+_PREVIEW = flags.DEFINE_string("preview", None, "Draw what augmentation does to this PNG file, and do not train.")
+
+
+def main() -> None:
+    """Train, or draw."""
+    config = flags.FLAGS.config
+    if _PREVIEW.value:
+        settings.check(config)
+        rows = preview.save(dataset.load(config.dataset).train, config, Path(_PREVIEW.value))
+        print(f"{_PREVIEW.value}: rows from the top: {', '.join(rows)}")
+    elif _WORKDIR.value:
+        loop.train(config, Path(_WORKDIR.value))
+    else:
+        raise UserError("--workdir=FOLDER is missing: the folder for this run, new or to be resumed")
+
+
+if __name__ == "__main__":
+    command.launch(main, config="lenet5_digits.py")

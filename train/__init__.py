@@ -1,0 +1,1 @@
+"""How a network learns, what a run leaves behind, and what can be read from it."""

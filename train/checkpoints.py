@@ -1,0 +1,164 @@
+"""Checkpoints of a run: where it stands, and where it was best. Orbax writes them while training goes on.
+
+A checkpoint appears whole or not at all: Orbax renames its folder when everything is in it.
+"""
+
+import contextlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import orbax.checkpoint as ocp
+from flax import nnx
+from jax.sharding import Mesh
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from train import devices, network
+from train.errors import NotFiniteError, UserError
+from train.network import PyTree
+from train.run import RunFolder
+from train.step import State
+
+
+def network_of(state: State) -> PyTree:
+    """Return the part of a state that makes a network."""
+    return {"params": state.params, "stats": state.stats, "ema": state.ema}
+
+
+def load_network(folder: RunFolder, mesh: Mesh) -> tuple[nnx.GraphDef, PyTree, PyTree]:
+    """Return the trained network of a run, from its best checkpoint, as (graph, parameters, batch statistics).
+
+    Raises:
+      UserError: the run has no checkpoint.
+    """
+    graph, params, stats = network.describe(folder.config)
+    like = {"params": params, "stats": stats, "ema": params if folder.config.train.ema else {}}
+    everywhere = devices.replicated(mesh)
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), like)
+    with Checkpoints(folder.path) as checkpoints:
+        best = checkpoints.best()
+        if best is None:
+            raise UserError(f"{checkpoints.path}: there is no checkpoint yet")
+        trained = checkpoints.restore_network(best, like)
+    return graph, trained["ema"] or trained["params"], trained["stats"]
+
+
+def _accuracy(metrics: dict[str, float]) -> float:
+    return metrics["accuracy"]
+
+
+class Checkpoints:
+    """The folder `checkpoints` of a run.
+
+    Kept are the last `keep`, and the best on validation; of equally good ones the later.
+
+    Args:
+      folder: the run folder.
+      keep: how many of the last.
+    """
+
+    def __init__(self, folder: Path, keep: int = 1) -> None:
+        self.path = folder / "checkpoints"
+        best = preservation_policy.BestN(get_metric_fn=_accuracy, n=1, keep_checkpoints_without_metrics=False)
+        self._manager = ocp.CheckpointManager(
+            self.path.absolute(),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=preservation_policy.AnyPreservationPolicy(
+                    [preservation_policy.LatestN(keep), best]
+                ),
+                best_fn=_accuracy,  # it makes Orbax store and compare metrics; the policy above decides what stays
+                cleanup_tmp_directories=True,
+            ),
+            item_names=("network", "optimizer", "progress"),
+        )
+
+    def latest(self) -> int | None:
+        """Return the step of the last checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def best(self) -> int | None:
+        """Return the step of the best checkpoint on validation; the last where none was validated."""
+        best = self._manager.best_step()
+        return self.latest() if best is None else best
+
+    def save(self, state: State, progress: dict[str, Any], validation: dict[str, Any] | None = None) -> None:
+        """Begin to write the state and what else a resumed run must know; returns when the state has been copied.
+
+        Raises:
+          UserError: this one, or the one before it, cannot be written.
+          NotFiniteError: the parameters are not finite; nothing is written, so that what is kept is good.
+        """
+        step = int(state.step)
+        if not _is_finite(state.params):
+            raise NotFiniteError(f"a parameter after step {step:,} is not finite")
+        if step == self.latest():
+            return
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    network=ocp.args.StandardSave(network_of(state)),
+                    optimizer=ocp.args.StandardSave({"optimizer": state.optimizer}),
+                    progress=ocp.args.JsonSave(progress),
+                ),
+                metrics=validation,
+            )
+        except Exception as error:  # tensorstore, Orbax and the system raise types of their own for a full disk
+            raise self._cannot_write(error) from error
+
+    def wait(self) -> None:
+        """Return when everything is on disk.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:  # as in `save`
+            raise self._cannot_write(error) from error
+
+    def _cannot_write(self, error: Exception) -> UserError:
+        return UserError(
+            f"{self.path}: a checkpoint cannot be written ({_first_line(error)}); "
+            "make room or mend the folder, and the same command resumes from the last good one"
+        )
+
+    def restore(self, step: int, state: State) -> tuple[State, dict[str, Any]]:
+        """Return the state of a step, with shapes and places as in `state`, and the progress saved with it."""
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                network=ocp.args.StandardRestore(network_of(state)),
+                optimizer=ocp.args.StandardRestore({"optimizer": state.optimizer}),
+                progress=ocp.args.JsonRestore(),
+            ),
+        )
+        network = restored.network
+        step_array = jax.device_put(jax.numpy.asarray(step, state.step.dtype), state.step.sharding)
+        return State(step_array, **network, optimizer=restored.optimizer["optimizer"]), restored.progress
+
+    def restore_network(self, step: int, network: PyTree) -> PyTree:
+        """Return params, stats and ema of a step, a dict with shapes and places as in `network`."""
+        return self._manager.restore(step, args=ocp.args.Composite(network=ocp.args.StandardRestore(network))).network
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # After an error only the first one matters: what then fails in the background is its consequence.
+        with contextlib.suppress(*((Exception,) if error else ())):
+            self._manager.close()
+
+
+@jax.jit
+def _is_finite(params: PyTree) -> jax.Array:
+    return jnp.isfinite(optax.tree.norm(params))
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,88 @@
+"""What happens to images inside the compiled step: augmentation, then normalisation.
+
+Every transform is a pure function of a key and a batch, and draws its amount anew for every image.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.ndimage import map_coordinates
+from ml_collections import ConfigDict
+
+
+def flip(key: jax.Array, images: jax.Array) -> jax.Array:
+    """Mirror about half of the images `[B, H, W, C]` left to right."""
+    mirrored = jax.random.bernoulli(key, shape=(len(images), 1, 1, 1))
+    return jnp.where(mirrored, images[:, :, ::-1], images)
+
+
+def shift(key: jax.Array, images: jax.Array, pixels: int) -> jax.Array:
+    """Move each image `[H, W, C]` by up to that many whole pixels in both directions; zeros come in."""
+    return _crop(key, jnp.pad(images, _border(pixels)), images.shape[1:])
+
+
+def pad_and_crop(key: jax.Array, images: jax.Array, pixels: int) -> jax.Array:
+    """Mirror that many pixels outwards over each edge and cut a window of the old size out."""
+    return _crop(key, jnp.pad(images, _border(pixels), mode="reflect"), images.shape[1:])
+
+
+def _border(pixels: int) -> tuple[tuple[int, int], ...]:
+    return ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0))
+
+
+def _crop(key: jax.Array, images: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    room = images.shape[1] - shape[0] + 1  # the border is the same on all sides
+    corners = jax.random.randint(key, (len(images), 2), 0, room)
+    return jax.vmap(lambda image, corner: jax.lax.dynamic_slice(image, (*corner, 0), shape))(images, corners)
+
+
+def affine(key: jax.Array, images: jax.Array, rotate: float, scale: float, shear: float) -> jax.Array:
+    """Rotate, scale and shear each image about its middle, with bilinear interpolation; zeros come in.
+
+    Args:
+      key: where the amounts come from.
+      images: float `[B, H, W, C]`.
+      rotate: up to so many degrees, either way.
+      scale: by a factor of 1 - scale to 1 + scale, in each direction for itself.
+      shear: columns move by up to this share of their distance from the middle row, either way.
+    """
+    height, width = images.shape[1:3]
+    rotate_key, scale_key, shear_key = jax.random.split(key, 3)
+    angles = jnp.deg2rad(rotate) * jax.random.uniform(rotate_key, (len(images),), minval=-1.0)
+    factors = 1 + scale * jax.random.uniform(scale_key, (len(images), 2), minval=-1.0)
+    shears = shear * jax.random.uniform(shear_key, (len(images),), minval=-1.0)
+    middle = (jnp.array([height, width]) - 1) / 2
+    # Coordinates of the result's pixels, as seen from the middle: [2, H, W].
+    grid = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")) - middle[:, None, None]
+
+    def transform(image: jax.Array, angle: jax.Array, factor: jax.Array, shear: jax.Array) -> jax.Array:
+        cosine, sine = jnp.cos(angle), jnp.sin(angle)
+        # Sampling asks where a pixel of the result comes from, hence the inverse of the scale.
+        matrix = jnp.array([[cosine, -sine], [sine, cosine]]) @ jnp.array([[1.0, 0.0], [shear, 1.0]]) / factor
+        source = jnp.tensordot(matrix, grid, 1) + middle[:, None, None]
+        sample = jax.vmap(lambda plane: map_coordinates(plane, list(source), order=1), in_axes=-1, out_axes=-1)
+        return sample(image)
+
+    return jax.vmap(transform)(images, angles, factors, shears)
+
+
+def augment(key: jax.Array, images: jax.Array, config: ConfigDict) -> jax.Array:
+    """Apply what the section `augment` switches on to uint8 `[B, H, W, C]`; returns float32 in 0..255.
+
+    Whole pixels move first, while they are bytes; the affine map comes last and interpolates.
+    """
+    flip_key, shift_key, crop_key, affine_key = jax.random.split(key, 4)
+    if config.flip:
+        images = flip(flip_key, images)
+    if config.shift:
+        images = shift(shift_key, images, config.shift)
+    if config.pad_and_crop:
+        images = pad_and_crop(crop_key, images, config.pad_and_crop)
+    images = images.astype(jnp.float32)
+    if config.rotate or config.scale or config.shear:
+        images = affine(affine_key, images, config.rotate, config.scale, config.shear)
+    return images
+
+
+def normalise(images: jax.Array, config: ConfigDict) -> jax.Array:
+    """Return float32: 0..255 to 0..1, minus the mean and over the standard deviation of the section `dataset`."""
+    return (images.astype(jnp.float32) / 255 - jnp.array(config.mean)) / jnp.array(config.std)

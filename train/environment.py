@@ -1,0 +1,51 @@
+"""What a run ran on: versions, devices, commit, command line, data."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from train.data.dataset import Dataset
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml_collections", "numpy", "scikit-learn", "pillow")
+_CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def describe(source: str, data: Dataset) -> dict[str, Any]:
+    """Return what environment.json holds."""
+    counts = {"train": data.train, "validation": data.validation, "test": data.test}
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command_line": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),
+        "git": _git(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
+        "data": {
+            "source": source,
+            "fingerprint": data.fingerprint,
+            "counts": {role: len(examples.labels) for role, examples in counts.items() if examples is not None},
+        },
+    }
+
+
+def _git() -> dict[str, Any] | None:
+    """Return the checkout's commit and whether it has been changed since; None outside of git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(_CHECKOUT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

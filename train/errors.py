@@ -1,0 +1,18 @@
+"""What a user can mend."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """One clear line: what is wrong, where, and how to mend it. Commands print it and exit with status 1."""
+
+
+class NotFiniteError(Exception):
+    """A number that training depends on has become infinite or NaN; the message names it and the step."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Return `; nearest: CHOICE` for the choice most like the name, or nothing where none is like it."""
+    matches = difflib.get_close_matches(name, list(choices), n=1)
+    return f"; nearest: {matches[0]}" if matches else ""

@@ -1,0 +1,73 @@
+"""How good a network is: every image of a set counts once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from train import devices
+from train.checkpoints import load_network
+from train.data import dataset
+from train.data.examples import Examples
+from train.data.transforms import normalise
+from train.network import PyTree
+from train.run import RunFolder
+
+Evaluator = Callable[[PyTree, PyTree, Examples], dict[str, Any]]
+
+
+def make_evaluator(graph: nnx.GraphDef, config: ConfigDict, mesh: Mesh) -> Evaluator:
+    """Return `evaluate(params, stats, examples)`: loss, accuracy, top5_accuracy (shares of 1) and count.
+
+    Images go to the devices in batches of one size, compiled once: the last is filled up, and what fills it is not
+    counted. With fewer than five classes, top-5 looks at all of them.
+    """
+    places = devices.by_batch(mesh)
+    size = -(-config.evaluate.batch_size // mesh.shape["data"]) * mesh.shape["data"]
+    top = min(5, config.dataset.classes)
+
+    def sums(
+        params: PyTree, stats: PyTree, images: jax.Array, labels: jax.Array, counted: jax.Array
+    ) -> dict[str, jax.Array]:
+        logits = nnx.merge(graph, params, stats)(normalise(images, config.dataset)).astype(jnp.float32)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        _, ranked = jax.lax.top_k(logits, top)  # [B, top]
+        hits = ranked == labels[:, None]
+        return {
+            "loss": jnp.sum(losses, where=counted),
+            "accuracy": jnp.sum(hits[:, 0], where=counted),
+            "top5_accuracy": jnp.sum(hits.any(-1), where=counted),
+        }
+
+    compiled = jax.jit(sums, compiler_options=devices.compiler_options(config.precision))
+
+    def evaluate(params: PyTree, stats: PyTree, examples: Examples) -> dict[str, Any]:
+        count = len(examples.labels)
+        batches = []
+        for start in range(0, count, size):
+            index = np.arange(start, start + size)
+            batch = examples.take(np.minimum(index, count - 1))
+            batches.append(compiled(params, stats, *jax.device_put((*batch, index < count), places)))
+        total = jax.tree.map(lambda *parts: sum(part.item() for part in parts), *jax.device_get(batches))
+        return {name: value / count for name, value in total.items()} | {"count": count}
+
+    return evaluate
+
+
+def evaluate_run(folder: RunFolder, source: str) -> dict[str, Any]:
+    """Evaluate the best checkpoint of a run on a source's test images (see `dataset.load_test`).
+
+    Raises:
+      UserError: there is no checkpoint, or the source does not suit the network.
+    """
+    config = folder.config
+    examples = dataset.load_test(config.dataset, source, folder.environment["data"]["fingerprint"])
+    mesh = devices.make_mesh(None)
+    graph, params, stats = load_network(folder, mesh)
+    return make_evaluator(graph, config, mesh)(params, stats, examples)

@@ -1,0 +1,185 @@
+"""The main job: from a config to a finished run folder."""
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from train import devices, environment, network, settings
+from train.checkpoints import Checkpoints, network_of
+from train.data import dataset
+from train.data.dataset import Dataset
+from train.data.order import batch_indices
+from train.errors import NotFiniteError, UserError
+from train.evaluate import make_evaluator
+from train.meter import Meter
+from train.optimizer import make_optimizer, make_schedule
+from train.progress import Display
+from train.run import METRICS, RESULT, MetricsLog, RunFolder, read_metrics
+from train.signals import InterruptedRun, Signals
+from train.step import State, init_state, make_train_step
+from train.timetable import Timetable
+
+
+def train(config: ConfigDict, workdir: Path) -> None:
+    """Train from a config into a run folder, or go on where an earlier launch of the same run stopped.
+
+    Args:
+      config: every key of configs/base.py; it is completed in place.
+      workdir: the run folder.
+
+    Raises:
+      UserError: config, data or folder are not as they must be, or the loss is not finite.
+      InterruptedRun: SIGTERM or Ctrl-C; the run can be resumed.
+    """
+    settings.check(config)
+    data = dataset.load(config.dataset)
+    graph, params, _ = network.describe(config)
+    mesh = devices.make_mesh(config.mesh.data)
+    if config.train.batch_size % (mesh.size * config.train.accumulate):
+        raise UserError(
+            f"config.train.batch_size={config.train.batch_size}: must be a multiple of {mesh.size} devices "
+            f"(config.mesh.data) times {config.train.accumulate} parts (config.train.accumulate)"
+        )
+    folder = RunFolder.create(workdir, config, environment.describe(config.dataset.source, data))
+    if folder.result is None:
+        counts = folder.environment["data"]["counts"]
+        print(
+            f"{config.model.name}: {network.count_parameters(params):,} parameters, {config.precision}, "
+            f"{jax.default_backend()} x {mesh.size}; {config.dataset.source}: "
+            + ", ".join(f"{count:,} {role}" for role, count in counts.items()),
+            flush=True,
+        )
+        try:
+            folder.finish(_fit(config, data, graph, mesh, workdir))
+        except OSError as error:
+            raise UserError(
+                f"{workdir}: cannot be written ({error.strerror}); make room or mend the folder, "
+                "and the same command resumes from the last checkpoint"
+            ) from error
+    else:
+        print(f"{workdir}: this run is finished")
+    assert folder.result is not None
+    print(_summary(folder.result, workdir))
+
+
+def _fit(config: ConfigDict, data: Dataset, graph: nnx.GraphDef, mesh: Mesh, workdir: Path) -> dict[str, Any]:
+    """Take every step that is left, and return what result.json holds."""
+    began = time.perf_counter()
+    images = len(data.train.labels)
+    timetable = Timetable(config, images)
+    schedule = make_schedule(config.schedule, timetable.steps_per_epoch, timetable.total)
+    optimizer = make_optimizer(config.optimizer, schedule)
+    everywhere = devices.replicated(mesh)
+    state: State = jax.jit(partial(init_state, config, optimizer), out_shardings=everywhere)()
+
+    with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
+        first = 0
+        progress: dict[str, Any] = {"seconds": 0.0, "window": None}
+        if (latest := checkpoints.latest()) is not None:
+            first = latest
+            state, progress = checkpoints.restore(latest, state)
+            print(f"resuming after step {first:,} of {timetable.total:,}", flush=True)
+
+        examples = jax.device_put(data.train, everywhere)
+        draw = partial(batch_indices, images, config.train.batch_size, config.seed)
+        compiling = time.perf_counter()
+        train_step = (
+            jax.jit(
+                make_train_step(graph, optimizer, config),
+                donate_argnums=0,
+                in_shardings=(everywhere, everywhere, devices.by_batch(mesh)),
+                out_shardings=everywhere,
+                compiler_options=devices.compiler_options(config.precision),
+            )
+            .lower(state, examples, draw(first))
+            .compile()
+        )
+        compile_seconds = time.perf_counter() - compiling
+        evaluate = make_evaluator(graph, config, mesh)
+        learning_rate = jax.jit(schedule)
+
+        def seconds() -> float:
+            return round(progress["seconds"] + time.perf_counter() - began, 3)
+
+        with (
+            MetricsLog(workdir, first, tensorboard=config.log.tensorboard) as log,
+            Display(first, timetable.total, timetable.steps_per_epoch) as display,
+            Signals() as signals,
+        ):
+
+            def record(split: str, step: int, values: dict[str, Any]) -> dict[str, Any]:
+                where = {"step": step, "epoch": round(step / timetable.steps_per_epoch, 4), "split": split}
+                line = where | values | {"learning_rate": learning_rate(step - 1).item(), "seconds": seconds()}
+                log.write(line)
+                return line
+
+            meter = Meter(config.train.batch_size, progress["window"])
+            try:
+                for step in range(first + 1, timetable.total + 1):
+                    state, metrics = train_step(state, examples, draw(step - 1))
+                    meter.add(step, metrics)
+                    display.advance(step)
+                    if timetable.logs(step):
+                        display.train(record("train", step, meter.read()))
+                    validation = None
+                    if timetable.evaluates(step) and data.validation is not None:
+                        meter.pause()
+                        validation = evaluate(state.ema or state.params, state.stats, data.validation)
+                        display.validation(record("validation", step, validation))
+                        meter.go_on()
+                    if timetable.saves(step) or signals.number:
+                        meter.pause()
+                        checkpoints.save(state, {"seconds": seconds(), "window": meter.fetch()}, validation)
+                        meter.go_on()
+                    if signals.number:
+                        checkpoints.wait()
+                        raise InterruptedRun(
+                            f"{workdir}: stopped after step {step:,} of {timetable.total:,}, everything is saved; "
+                            "the same command resumes",
+                            signals.number,
+                        )
+            except NotFiniteError as error:
+                raise UserError(_diverged(error, config, checkpoints)) from error
+
+        checkpoints.wait()
+        best = checkpoints.best()
+        assert best is not None, "the last step saves"
+        trained = checkpoints.restore_network(best, network_of(state))
+        training = [line for line in read_metrics(workdir / METRICS) if line["split"] == "train"]
+        return {
+            "step": timetable.total,
+            "best_step": best,
+            "seconds": seconds(),
+            "parameters": network.count_parameters(trained["params"]),
+            "compile_seconds": round(compile_seconds, 3),
+            "train": {name: training[-1][name] for name in ("loss", "accuracy")}
+            | {"images_per_second": float(np.median([line["images_per_second"] for line in training]))},
+            "test_split": data.test_split,
+            "test": evaluate(trained["ema"] or trained["params"], trained["stats"], data.test),
+        }
+
+
+def _diverged(error: NotFiniteError, config: ConfigDict, checkpoints: Checkpoints) -> str:
+    kept = checkpoints.latest()
+    return (
+        f"{error}; "
+        + (f"the checkpoint of step {kept:,} is kept" if kept is not None else "there is no checkpoint before it")
+        + "; try config.optimizer.clip_norm=1, or a config.schedule.learning_rate "
+        f"below {config.schedule.learning_rate:g}"
+    )
+
+
+def _summary(result: dict[str, Any], workdir: Path) -> str:
+    test = result["test"]
+    return (
+        f"{result['test_split']} accuracy {test['accuracy']:.2%} ({round(test['accuracy'] * test['count']):,} of "
+        f"{test['count']:,}), loss {test['loss']:.4f}; checkpoint of step {result['best_step']:,} "
+        f"of {result['step']:,}; {result['seconds']:.1f} s; {workdir / RESULT}"
+    )

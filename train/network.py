@@ -1,0 +1,61 @@
+"""From a completed config to a network."""
+
+import inspect
+from typing import Any
+
+import jax
+from flax import nnx
+from ml_collections import ConfigDict
+
+from models import NETWORKS
+from models.arithmetic import GeometryError
+from train.errors import UserError
+
+PyTree = Any
+
+
+def build(config: ConfigDict, key: jax.Array) -> tuple[nnx.GraphDef, PyTree, PyTree]:
+    """Return the network as (graph, parameters, batch statistics); the latter two are nested dicts of arrays.
+
+    Raises:
+      UserError: the network cannot take images of config.dataset.image_size.
+    """
+    network = NETWORKS[config.model.name]
+    options = {name: config.model[name] for name in inspect.signature(network).parameters if name in config.model}
+    size = config.dataset.image_size
+    try:
+        module = network(
+            image_size=size,
+            channels=config.dataset.channels,
+            classes=config.dataset.classes,
+            dtype=config.precision,
+            rngs=nnx.Rngs(key),
+            **options,
+        )
+    except GeometryError as error:
+        raise UserError(f"config.dataset.image_size={size}: too small for {config.model.name}: {error}") from error
+    graph, *states = nnx.split(module, nnx.Param, nnx.BatchStat)
+    params, stats = map(nnx.to_pure_dict, states)
+    return graph, params, stats
+
+
+def describe(config: ConfigDict) -> tuple[nnx.GraphDef, PyTree, PyTree]:
+    """Return what `build` does, with shapes in the place of arrays: nothing is computed.
+
+    Raises:
+      UserError: as `build`.
+    """
+    graphs = []
+
+    def shapes(key: jax.Array) -> tuple[PyTree, PyTree]:
+        graph, params, stats = build(config, key)
+        graphs.append(graph)
+        return params, stats
+
+    params, stats = jax.eval_shape(shapes, jax.random.key(0))
+    return graphs[0], params, stats
+
+
+def count_parameters(params: PyTree) -> int:
+    """Return how many numbers the parameters hold."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

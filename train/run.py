@@ -1,0 +1,160 @@
+"""The run folder: what a run is (config, environment) and what it did (metrics, result).
+
+A run can be killed at any moment. Files that say "finished" or "this config" appear whole or not at all, and metrics
+are cut back to the step that a resumed run starts at.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ml_collections import ConfigDict
+from tensorboardX import SummaryWriter
+
+from train import settings
+from train.errors import UserError
+
+CONFIG, ENVIRONMENT, METRICS, RESULT = "config.json", "environment.json", "metrics.jsonl", "result.json"
+
+
+class RunFolder:
+    """A run folder that exists.
+
+    Args:
+      path: the folder.
+
+    Raises:
+      UserError: there is no run in it, or its files are not ours.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not (path / CONFIG).is_file():
+            raise UserError(f"{path}: no run folder ({CONFIG} is missing); scripts.train --workdir={path} makes one")
+        try:
+            self.config = settings.from_json((path / CONFIG).read_text())
+            self.environment: dict[str, Any] = json.loads((path / ENVIRONMENT).read_text())
+            self.result = json.loads((path / RESULT).read_text()) if (path / RESULT).exists() else None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: the run folder cannot be read ({error})") from error
+
+    @classmethod
+    def create(cls, path: Path, config: ConfigDict, environment: dict[str, Any]) -> "RunFolder":
+        """Make the folder, or open the one that an earlier launch of the same run has made.
+
+        Raises:
+          UserError: the folder holds another run (its differing keys are named) or other files, or cannot be written.
+        """
+        if (path / CONFIG).exists():
+            folder = cls(path)
+            folder._must_be(config, environment["data"]["fingerprint"])
+            return folder
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(entry.name != ENVIRONMENT for entry in path.iterdir()):
+                raise UserError(f"{path}: holds files that are no run's; choose another --workdir")
+            write_whole(path / ENVIRONMENT, to_json(environment))
+            write_whole(path / CONFIG, settings.to_json(config))  # last: from here on this is a run folder
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --workdir") from error
+        return cls(path)
+
+    def _must_be(self, config: ConfigDict, fingerprint: str) -> None:
+        different = settings.differences(self.config, config)
+        if fingerprint != self.environment["data"]["fingerprint"]:
+            different.append(
+                f"the content of {config.dataset.source} is not what {self.environment['data']['source']} was"
+            )
+        if different:
+            raise UserError(
+                f"{self.path}: holds a run of another config ({'; '.join(different)}); "
+                "choose another --workdir, or set these as they were"
+            )
+        if config.train.epochs > self.config.train.epochs:  # the only difference there can be: the run is made longer
+            (self.path / RESULT).unlink(missing_ok=True)
+            self.result = None
+            write_whole(self.path / CONFIG, settings.to_json(config))
+            self.config = config
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write result.json: from here on the run is finished."""
+        write_whole(self.path / RESULT, to_json(result))
+        self.result = result
+
+
+class MetricsLog:
+    """metrics.jsonl, and the same scalars for TensorBoard.
+
+    Args:
+      folder: the run folder.
+      step: where the run starts; later lines of an earlier launch are cut off.
+      tensorboard: whether to write for TensorBoard too.
+    """
+
+    def __init__(self, folder: Path, step: int, *, tensorboard: bool) -> None:
+        path = folder / METRICS
+        kept = [record for record in read_metrics(path) if record["step"] <= step]
+        write_whole(path, "".join(json.dumps(record) + "\n" for record in kept))
+        self._file = path.open("a")
+        self._writer = None
+        # TensorBoard's files cannot be cut back; they are written anew from the lines that stand.
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+        if tensorboard:
+            self._writer = SummaryWriter(str(folder / "tensorboard"))
+            for record in kept:
+                self._scalars(record)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one line; it is in the system's hands, and survives a kill, when this returns."""
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        self._scalars(record)
+
+    def _scalars(self, record: dict[str, Any]) -> None:
+        if self._writer is not None:
+            for name, value in record.items():
+                if name not in ("step", "split", "seconds"):
+                    self._writer.add_scalar(f"{record['split']}/{name}", value, record["step"])
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of metrics.jsonl; one that a kill has torn, and all behind it, do not count."""
+    records: list[dict[str, Any]] = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that at any moment the old or the new one stands there, whole."""
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        with draft.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def to_json(value: dict[str, Any]) -> str:
+    """Return indented JSON text."""
+    return json.dumps(value, indent=2) + "\n"

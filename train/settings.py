@@ -1,0 +1,196 @@
+"""What a config must satisfy beyond the types that configs/base.py gives, and how it is completed, stored and compared.
+
+A config is checked before any data is read. `complete` then gives every placeholder its value, so that the run folder's
+config.json says what was done even where later versions have other defaults.
+"""
+
+import inspect
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from models import NETWORKS
+from models.layers import ACTIVATIONS, POOLINGS
+from train.data.resize import RESIZES
+from train.errors import UserError, nearest
+from train.optimizer import OPTIMIZERS, SCHEDULES
+
+# Says what is wrong with a value, or nothing.
+Rule = Callable[[Any], str | None]
+
+
+def one_of(*choices: str) -> Rule:
+    """The value is one of the choices."""
+    return lambda value: None if value in choices else f"must be one of {', '.join(choices)}{nearest(value, choices)}"
+
+
+def between(low: float, high: float = math.inf, *, above: bool = False, below: bool = False) -> Rule:
+    """The value is finite and within the bounds; `above` and `below` leave the bounds themselves out."""
+    words = f"must be {'above' if above else 'at least'} {low:g}"
+    if high < math.inf:
+        words += f" and {'below' if below else 'at most'} {high:g}"
+
+    def rule(value: float) -> str | None:
+        fits_low = value > low if above else value >= low
+        fits_high = value < high if below else value <= high
+        return None if fits_low and fits_high and math.isfinite(value) else words
+
+    return rule
+
+
+def every(rule: Rule, *kinds: type) -> Rule:
+    """Each item of a tuple is of one of the kinds and satisfies the rule."""
+
+    def check(values: tuple[Any, ...]) -> str | None:
+        if not all(type(value) in kinds for value in values):
+            return f"must hold {' or '.join(kind.__name__ for kind in kinds)}"
+        return next((f"each {wrong}" for value in values if (wrong := rule(value))), None)
+
+    return check
+
+
+RULES: Mapping[str, Rule] = {
+    "seed": between(0),
+    "precision": one_of("float32", "bfloat16"),
+    "model.name": one_of(*NETWORKS),
+    "model.activation": one_of(*ACTIVATIONS),
+    "model.pooling": one_of(*POOLINGS),
+    "model.hidden": every(between(1), int),
+    "model.dropout": between(0, 1, below=True),
+    "dataset.image_size": between(1),
+    "dataset.resize": one_of(*RESIZES),
+    "dataset.validation": between(0),
+    "dataset.test": between(0, above=True),
+    "dataset.split_seed": between(0),
+    "dataset.classes": between(2),
+    "dataset.std": every(between(0, above=True), float, int),
+    "augment.shift": between(0),
+    "augment.rotate": between(0, 180),
+    "augment.scale": between(0, 1, below=True),
+    "augment.shear": between(0, 1),
+    "augment.pad_and_crop": between(0),
+    "optimizer.name": one_of(*OPTIMIZERS),
+    "optimizer.momentum": between(0, 1, below=True),
+    "optimizer.b1": between(0, 1, below=True),
+    "optimizer.b2": between(0, 1, below=True),
+    "optimizer.weight_decay": between(0),
+    "optimizer.clip_norm": between(0),
+    "schedule.name": one_of(*SCHEDULES),
+    "schedule.learning_rate": between(0, above=True),
+    "schedule.warmup_epochs": between(0),
+    "schedule.milestones": every(between(0, above=True), float, int),
+    "schedule.factor": between(0, above=True),
+    "train.epochs": between(0, above=True),
+    "train.batch_size": between(1),
+    "train.accumulate": between(1),
+    "train.label_smoothing": between(0, 1, below=True),
+    "train.ema": between(0, 1, below=True),
+    "mesh.data": between(1),
+    "checkpoint.keep": between(1),
+    "checkpoint.every_steps": between(0),
+    "evaluate.batch_size": between(1),
+    "evaluate.every_epochs": between(0, above=True),
+    "log.every_steps": between(1),
+}
+
+
+def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of every leaf, in alphabetical order."""
+    for key in sorted(config):
+        value = config[key]
+        if isinstance(value, Mapping | ConfigDict | FrozenConfigDict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def check(config: ConfigDict) -> None:
+    """Check every value that is set, and those that depend on each other.
+
+    Raises:
+      UserError: names the key, the value and what it must be.
+    """
+    for key, value in leaves(config):
+        if value is not None and key in RULES and (wrong := RULES[key](value)):
+            raise UserError(f"config.{key}={value}: {wrong}")
+    _fill(config.model, NETWORKS, "model")
+    _fill(config.optimizer, OPTIMIZERS, "optimizer")
+    _fill(config.schedule, SCHEDULES, "schedule")
+    if config.train.batch_size % config.train.accumulate:
+        raise UserError(
+            f"config.train.accumulate={config.train.accumulate}: "
+            f"must divide config.train.batch_size={config.train.batch_size}"
+        )
+    if config.schedule.name != "constant" and config.schedule.warmup_epochs >= config.train.epochs:
+        raise UserError(
+            f"config.schedule.warmup_epochs={config.schedule.warmup_epochs:g}: "
+            f"must be below config.train.epochs={config.train.epochs:g}"
+        )
+
+
+def _fill(section: ConfigDict, table: Mapping[str, Callable[..., Any]], path: str) -> None:
+    """Give the options of what the section names their defaults; refuse an option that only another choice takes.
+
+    The options and their defaults are read off the signatures of the table's functions and classes.
+    """
+    options = {
+        name: {
+            parameter.name: parameter.default
+            for parameter in inspect.signature(choice).parameters.values()
+            if parameter.name in section and parameter.default is not parameter.empty
+        }
+        for name, choice in table.items()
+    }
+    accepted = options[section.name]
+    for key in sorted(set().union(*options.values())):
+        if key in accepted and section[key] is None:
+            section[key] = accepted[key]
+        elif key not in accepted and section[key] is not None:
+            takes = ", ".join(sorted(accepted)) or "no options"
+            raise UserError(f"config.{path}.{key}={section[key]}: {section.name} does not take it (it takes {takes})")
+
+
+def to_json(config: ConfigDict) -> str:
+    """Return the config as JSON text; tuples become lists."""
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+def from_json(text: str) -> ConfigDict:
+    """Return the locked config that `to_json` wrote.
+
+    Raises:
+      ValueError: the text is not a JSON object.
+    """
+
+    def with_tuples(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: with_tuples(item) for key, item in value.items()}
+        return tuple(value) if isinstance(value, list) else value
+
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError("not a JSON object")
+    return ConfigDict(with_tuples(values)).lock()
+
+
+# What may change between two launches of the same run: where it computes, what it prints, what it keeps, and where the
+# data lies (the fingerprint of the data's content is compared instead).
+NOT_IDENTITY = ("mesh.", "log.", "checkpoint.", "dataset.source")
+# Schedules whose rate at a step does not depend on how many steps there will be: such a run may be made longer.
+EXTENSIBLE_SCHEDULES = ("constant", "step")
+
+
+def differences(there: ConfigDict, here: ConfigDict) -> list[str]:
+    """Say which keys of a run's identity differ, `key: THERE there, HERE here`."""
+    old, new = dict(leaves(there)), dict(leaves(here))
+    extended = here.schedule.name in EXTENSIBLE_SCHEDULES and here.train.epochs > old.get("train.epochs", math.inf)
+    return [
+        f"{key}: {old.get(key)} there, {new.get(key)} here"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+        and not key.startswith(NOT_IDENTITY)
+        and not (key == "train.epochs" and extended)
+    ]
