@@ -19,7 +19,7 @@ class LeNet5(nnx.Module):
     convolution in the paper; on the 5x5 maps that S4 leaves it equals the dense layer that stands here.
 
     Args:
-      image_size: side of the input in pixels, 12 or more.
+      image_size: side of the input in pixels, 16 or more.
       channels: channels of the input.
       classes: number of logits.
       activation: "relu" or "tanh".

@@ -1,12 +1,12 @@
 """The main job: from a config to a finished run folder."""
 
+import statistics
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -23,7 +23,7 @@ from train.optimizer import make_optimizer, make_schedule
 from train.progress import Display
 from train.run import METRICS, RESULT, MetricsLog, RunFolder, read_metrics
 from train.signals import InterruptedRun, Signals
-from train.step import State, init_state, make_train_step
+from train.step import State, compile_train_step, init_state
 from train.timetable import Timetable
 
 
@@ -80,33 +80,19 @@ def _fit(config: ConfigDict, data: Dataset, graph: nnx.GraphDef, mesh: Mesh, wor
     state: State = jax.jit(partial(init_state, config, optimizer), out_shardings=everywhere)()
 
     with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
-        first = 0
-        progress: dict[str, Any] = {"seconds": 0.0, "window": None}
-        if (latest := checkpoints.latest()) is not None:
-            first = latest
-            state, progress = checkpoints.restore(latest, state)
+        progress: dict[str, Any] = {"seconds": 0.0, "sums": None}
+        first = checkpoints.latest() or 0
+        if first:
+            state, progress = checkpoints.restore(first, state)
             print(f"resuming after step {first:,} of {timetable.total:,}", flush=True)
 
         examples = jax.device_put(data.train, everywhere)
         draw = partial(batch_indices, images, config.train.batch_size, config.seed)
         compiling = time.perf_counter()
-        train_step = (
-            jax.jit(
-                make_train_step(graph, optimizer, config),
-                donate_argnums=0,
-                in_shardings=(everywhere, everywhere, devices.by_batch(mesh)),
-                out_shardings=everywhere,
-                compiler_options=devices.compiler_options(config.precision),
-            )
-            .lower(state, examples, draw(first))
-            .compile()
-        )
-        compile_seconds = time.perf_counter() - compiling
+        train_step = compile_train_step(graph, optimizer, config, mesh, state, examples)
+        compile_seconds = round(time.perf_counter() - compiling, 3)
         evaluate = make_evaluator(graph, config, mesh)
         learning_rate = jax.jit(schedule)
-
-        def seconds() -> float:
-            return round(progress["seconds"] + time.perf_counter() - began, 3)
 
         with (
             MetricsLog(workdir, first, tensorboard=config.log.tensorboard) as log,
@@ -114,13 +100,16 @@ def _fit(config: ConfigDict, data: Dataset, graph: nnx.GraphDef, mesh: Mesh, wor
             Signals() as signals,
         ):
 
+            def seconds() -> float:
+                return round(progress["seconds"] + time.perf_counter() - began, 3)
+
             def record(split: str, step: int, values: dict[str, Any]) -> dict[str, Any]:
                 where = {"step": step, "epoch": round(step / timetable.steps_per_epoch, 4), "split": split}
                 line = where | values | {"learning_rate": learning_rate(step - 1).item(), "seconds": seconds()}
                 log.write(line)
                 return line
 
-            meter = Meter(config.train.batch_size, progress["window"])
+            meter = Meter(config.train.batch_size, progress["sums"])
             try:
                 for step in range(first + 1, timetable.total + 1):
                     state, metrics = train_step(state, examples, draw(step - 1))
@@ -130,37 +119,34 @@ def _fit(config: ConfigDict, data: Dataset, graph: nnx.GraphDef, mesh: Mesh, wor
                         display.train(record("train", step, meter.read()))
                     validation = None
                     if timetable.evaluates(step) and data.validation is not None:
-                        meter.pause()
-                        validation = evaluate(state.ema or state.params, state.stats, data.validation)
-                        display.validation(record("validation", step, validation))
-                        meter.go_on()
+                        with meter.paused():
+                            validation = evaluate(state.ema or state.params, state.stats, data.validation)
+                            display.validation(record("validation", step, validation))
                     if timetable.saves(step) or signals.number:
-                        meter.pause()
-                        checkpoints.save(state, {"seconds": seconds(), "window": meter.fetch()}, validation)
-                        meter.go_on()
+                        with meter.paused() as sums:
+                            checkpoints.save(state, {"seconds": seconds(), "sums": sums}, validation)
                     if signals.number:
                         checkpoints.wait()
-                        raise InterruptedRun(
-                            f"{workdir}: stopped after step {step:,} of {timetable.total:,}, everything is saved; "
-                            "the same command resumes",
-                            signals.number,
-                        )
+                        raise InterruptedRun(workdir, step, timetable.total, signals.number)
             except NotFiniteError as error:
                 raise UserError(_diverged(error, config, checkpoints)) from error
 
         checkpoints.wait()
         best = checkpoints.best()
-        assert best is not None, "the last step saves"
+        assert best is not None, "the last step is saved"
         trained = checkpoints.restore_network(best, network_of(state))
         training = [line for line in read_metrics(workdir / METRICS) if line["split"] == "train"]
         return {
             "step": timetable.total,
             "best_step": best,
-            "seconds": seconds(),
+            "seconds": round(progress["seconds"] + time.perf_counter() - began, 3),
             "parameters": network.count_parameters(trained["params"]),
-            "compile_seconds": round(compile_seconds, 3),
-            "train": {name: training[-1][name] for name in ("loss", "accuracy")}
-            | {"images_per_second": float(np.median([line["images_per_second"] for line in training]))},
+            "compile_seconds": compile_seconds,
+            "train": {
+                "loss": training[-1]["loss"],
+                "accuracy": training[-1]["accuracy"],
+                "images_per_second": statistics.median(line["images_per_second"] for line in training),
+            },
             "test_split": data.test_split,
             "test": evaluate(trained["ema"] or trained["params"], trained["stats"], data.test),
         }

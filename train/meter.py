@@ -1,7 +1,9 @@
 """What is measured between two lines of metrics.jsonl."""
 
+import contextlib
 import math
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -49,13 +51,12 @@ class Meter:
         self._steps_taken += len(pending)
         return dict(self._sums)
 
-    def pause(self) -> None:
-        """Wait for the device and stop the clock: what follows is no training."""
-        self.fetch()
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[dict[str, Any]]:
+        """Wait for the device, and stop the clock over what is no training; yields what `fetch` returns."""
+        sums = self.fetch()
         self._seconds += time.perf_counter() - self._since
-
-    def go_on(self) -> None:
-        """Start the clock again."""
+        yield sums
         self._since = time.perf_counter()
 
     def read(self) -> dict[str, float]:

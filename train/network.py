@@ -1,6 +1,5 @@
 """From a completed config to a network."""
 
-import inspect
 from typing import Any
 
 import jax
@@ -21,7 +20,7 @@ def build(config: ConfigDict, key: jax.Array) -> tuple[nnx.GraphDef, PyTree, PyT
       UserError: the network cannot take images of config.dataset.image_size.
     """
     network = NETWORKS[config.model.name]
-    options = {name: config.model[name] for name in inspect.signature(network).parameters if name in config.model}
+    options = {name: value for name, value in config.model.items() if name != "name" and value is not None}
     size = config.dataset.image_size
     try:
         module = network(

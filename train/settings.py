@@ -139,7 +139,7 @@ def _fill(section: ConfigDict, table: Mapping[str, Callable[..., Any]], path: st
     options = {
         name: {
             parameter.name: parameter.default
-            for parameter in inspect.signature(choice).parameters.values()
+            for parameter in inspect.signature(_constructor(choice)).parameters.values()
             if parameter.name in section and parameter.default is not parameter.empty
         }
         for name, choice in table.items()
@@ -151,6 +151,11 @@ def _fill(section: ConfigDict, table: Mapping[str, Callable[..., Any]], path: st
         elif key not in accepted and section[key] is not None:
             takes = ", ".join(sorted(accepted)) or "no options"
             raise UserError(f"config.{path}.{key}={section[key]}: {section.name} does not take it (it takes {takes})")
+
+
+def _constructor(choice: Callable[..., Any]) -> Callable[..., Any]:
+    # A Flax module's metaclass hides the signature of its constructor from `inspect`.
+    return choice.__init__ if inspect.isclass(choice) else choice
 
 
 def to_json(config: ConfigDict) -> str:

@@ -1,6 +1,7 @@
 """SIGTERM and Ctrl-C: a run saves its state before it ends."""
 
 import signal
+from pathlib import Path
 from types import FrameType, TracebackType
 
 
@@ -11,8 +12,11 @@ class InterruptedRun(Exception):
       status: the exit status, 128 + the signal's number as in shells, so that schedulers see an unfinished job.
     """
 
-    def __init__(self, message: str, number: int) -> None:
-        super().__init__(message)
+    def __init__(self, workdir: Path, step: int, total: int, number: int) -> None:
+        super().__init__(
+            f"{workdir}: stopped by {signal.Signals(number).name} after step {step:,} of {total:,}; all is saved, "
+            "and the same command resumes"
+        )
         self.status = 128 + number
 
 

@@ -1,0 +1,65 @@
+"""Arrows run one way: scripts -> train -> models; configs knows ml_collections alone."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+ROOMS = ("models", "train", "configs", "scripts")
+# What each room may import of ours. Scripts and tests may import everything.
+MAY = {"models": {"models"}, "train": {"train", "models"}, "configs": {"configs"}, "scripts": set(ROOMS)}
+FILES = [file for room in ROOMS for file in sorted((CHECKOUT / room).rglob("*.py"))]
+
+
+def imports(file: Path) -> set[str]:
+    """Top-level names of every import in the file, wherever it stands."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            names.add((node.module or "").partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(CHECKOUT)))
+def test_arrows_run_one_way(file: Path) -> None:
+    room = file.relative_to(CHECKOUT).parts[0]
+    assert imports(file) & set(ROOMS) <= MAY[room]
+
+
+def test_configs_import_ml_collections_alone() -> None:
+    third_party = {
+        name
+        for file in (CHECKOUT / "configs").rglob("*.py")
+        for name in imports(file) - set(ROOMS)
+        if name not in sys.stdlib_module_names
+    }
+    assert third_party == {"ml_collections"}
+
+
+def test_models_know_no_data_and_no_runs() -> None:
+    third_party = {
+        name
+        for file in (CHECKOUT / "models").rglob("*.py")
+        for name in imports(file) - set(ROOMS)
+        if name not in sys.stdlib_module_names
+    }
+    assert third_party <= {"jax", "flax", "numpy"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(CHECKOUT)))
+def test_rooms_are_small_and_named(file: Path) -> None:
+    assert not {"utils", "helpers", "common", "misc"} & {part.removesuffix(".py") for part in file.parts}
+    limit = 100 if file.parent.name == "scripts" else 350
+    assert len(file.read_text().splitlines()) <= limit
+
+
+def test_modules_do_not_shadow_packages() -> None:
+    # `scripts/inspect.py` or `train/optax.py` would confuse readers, and break `python scripts/NAME.py`.
+    ours = {file.stem for file in FILES} - {"__init__"}
+    third_party = {"jax", "flax", "optax", "orbax", "absl", "numpy", "rich", "PIL", "sklearn", "matplotlib", "grain"}
+    assert not ours & (third_party | sys.stdlib_module_names - {"signals"})

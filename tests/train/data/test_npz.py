@@ -1,0 +1,100 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from train.data import npz
+from train.errors import UserError
+
+
+def picture(seed: int, mode: str = "RGB", size: int = 16) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def pack(pictures: list[Image.Image]) -> dict[str, np.ndarray]:
+    files = []
+    for image in pictures:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG")
+        files.append(buffer.getvalue())
+    return {
+        "jpeg": np.frombuffer(b"".join(files), np.uint8),
+        "offset": np.cumsum([0, *map(len, files)]),
+        "label": np.arange(len(files)) % 2,
+    }
+
+
+def test_arrays(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", image=np.ones((4, 5, 6), np.uint8), label=[0, 1, 1, 0], class_names=["cat", "dog"])
+    splits, names = npz.read(tmp_path / "a.npz")
+    assert names == ("cat", "dog")
+    assert splits["train"].images.shape == (4, 5, 6, 1)
+    assert splits["train"].labels.tolist() == [0, 1, 1, 0]
+
+
+def test_packed_jpeg_is_what_pillow_decodes(tmp_path: Path) -> None:
+    pictures = [picture(0), picture(1, "L"), picture(2)]
+    packed = pack(pictures)
+    np.savez(tmp_path / "a.npz", **packed)
+    images = npz.read(tmp_path / "a.npz")[0]["train"].images
+    for index, image in enumerate(images):
+        part = packed["jpeg"][packed["offset"][index] : packed["offset"][index + 1]].tobytes()
+        np.testing.assert_array_equal(image, np.asarray(Image.open(io.BytesIO(part)).convert("RGB")))
+
+
+def test_a_prefix_names_the_splits(tmp_path: Path) -> None:
+    for ending in ("train", "val"):
+        np.savez(tmp_path / f"set_{ending}.npz", image=np.ones((2, 5, 5, 3), np.uint8), label=[0, 1])
+    assert set(npz.read(tmp_path / "set")[0]) == {"train", "validation"}
+
+
+def test_real_cifar10(real_data: Path) -> None:
+    splits, names = npz.read(real_data / "cifar10" / "cifar10_jpeg")
+    assert names is not None
+    assert names[:3] == ("airplane", "automobile", "bird")
+    assert splits["test"].images.shape == (10_000, 32, 32, 3)
+    assert np.bincount(splits["test"].labels).tolist() == [1_000] * 10
+
+
+IMAGES = np.ones((2, 5, 5), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"image": IMAGES}, "needs `label` and `image`.*has image"),
+        ({"label": [0, 1]}, "needs `label` and `image`"),
+        ({"image": IMAGES, "label": [0.0, 1.0]}, "label must be integers"),
+        ({"image": IMAGES, "label": [0, 1, 1]}, "2 images but 3 labels"),
+        ({"image": IMAGES.astype(np.float32), "label": [0, 1]}, "image must be uint8"),
+        ({"image": np.ones((2, 5, 5, 2), np.uint8), "label": [0, 1]}, "image must be uint8"),
+        ({"image": np.array([None, None]), "label": [0, 1]}, "cannot be read"),  # a pickle, which is never opened
+        ({**pack([picture(0), picture(1)]), "offset": [0, 10, 5]}, "offset must rise"),
+        ({**pack([picture(0), picture(1)]), "offset": [0, 10, 10**9]}, "offset must rise"),
+        ({**pack([picture(0), picture(1)]), "offset": [0, 10, 20]}, "image 0 is no JPEG that can be decoded"),
+        (pack([picture(0), picture(1, size=24)]), r"image 1 has \(24, 24\) pixels, the first \(16, 16\)"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, arrays: dict, message: str) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(UserError, match=message) as error:
+        npz.read(tmp_path / "a.npz")
+    assert "a.npz" in str(error.value)
+
+
+def test_files_that_are_missing_or_something_else(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no such file, and no set_train.npz beside it"):
+        npz.read(tmp_path / "set")
+    (tmp_path / "a.npz").write_bytes(b"something else")
+    with pytest.raises(UserError, match="cannot be read as a NumPy archive"):
+        npz.read(tmp_path / "a.npz")
+
+
+def test_class_names_must_agree(tmp_path: Path) -> None:
+    for ending, names in (("train", ["cat", "dog"]), ("test", ["dog", "cat"])):
+        np.savez(tmp_path / f"set_{ending}.npz", image=IMAGES, label=[0, 1], class_names=names)
+    with pytest.raises(UserError, match="class_names differ between train and test"):
+        npz.read(tmp_path / "set")

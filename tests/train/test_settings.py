@@ -1,0 +1,95 @@
+import pytest
+from ml_collections import ConfigDict
+
+from configs import base, lenet5_digits, lenet5_fashion_mnist, lenet5_mnist, mlp_mnist
+from train import settings
+from train.errors import UserError
+
+
+def changed(**changes: object) -> ConfigDict:
+    config = base.get_config()
+    config.update_from_flattened_dict({key.replace("__", "."): value for key, value in changes.items()})
+    return config
+
+
+@pytest.mark.parametrize("experiment", [lenet5_digits, lenet5_fashion_mnist, lenet5_mnist, mlp_mnist])
+def test_every_experiment_is_legal(experiment) -> None:
+    settings.check(experiment.get_config())
+
+
+def test_every_rule_has_its_key() -> None:
+    assert settings.RULES.keys() <= dict(settings.leaves(base.get_config())).keys()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__name": "lenet"}, r"config.model.name=lenet: must be one of lenet5, mlp; nearest: lenet5"),
+        ({"optimizer__name": "adam"}, r"config.optimizer.name=adam: must be one of sgd, adamw; nearest: adamw"),
+        ({"schedule__name": "linear"}, r"must be one of constant, step, cosine, one_cycle"),
+        ({"precision": "float16"}, r"must be one of float32, bfloat16; nearest: bfloat16"),
+        ({"model__activation": "gelu"}, r"config.model.activation=gelu: must be one of relu, tanh"),
+        ({"model__pooling": "min"}, r"must be one of max, average"),
+        ({"dataset__resize": "stretch"}, r"must be one of nearest, bilinear, bicubic, pad"),
+        ({"train__batch_size": 0}, r"config.train.batch_size=0: must be at least 1"),
+        ({"train__epochs": 0.0}, r"config.train.epochs=0.0: must be above 0"),
+        ({"train__epochs": float("inf")}, r"config.train.epochs=inf: must be above 0"),
+        ({"schedule__learning_rate": float("nan")}, r"config.schedule.learning_rate=nan: must be above 0"),
+        ({"train__label_smoothing": 1.0}, r"must be at least 0 and below 1"),
+        ({"augment__rotate": 270.0}, r"must be at least 0 and at most 180"),
+        ({"model__hidden": (300, 0)}, r"each must be at least 1"),
+        ({"model__hidden": (300, 10.5)}, r"must hold int"),
+        ({"schedule__milestones": ("ten",)}, r"must hold float or int"),
+        ({"train__accumulate": 3}, r"config.train.accumulate=3: must divide config.train.batch_size=128"),
+        ({"schedule__warmup_epochs": 10.0}, r"warmup_epochs=10: must be below config.train.epochs=10"),
+        (
+            {"model__hidden": (300,)},
+            r"config.model.hidden=\(300,\): lenet5 does not take it .*activation, dropout, pool",
+        ),
+        ({"model__name": "mlp", "model__pooling": "max"}, r"config.model.pooling=max: mlp does not take it"),
+        ({"optimizer__b1": 0.9}, r"sgd does not take it \(it takes momentum, nesterov\)"),
+        ({"schedule__factor": 0.1}, r"cosine does not take it \(it takes no options\)"),
+    ],
+)
+def test_what_is_wrong_is_named(changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        settings.check(changed(**changes))
+
+
+def test_the_chosen_gives_the_defaults() -> None:
+    config = changed(model__name="mlp", optimizer__name="adamw")
+    settings.check(config)
+    assert config.model.to_dict() == {
+        "name": "mlp",
+        "hidden": (300, 100),
+        "activation": "relu",
+        "dropout": 0.0,
+        "pooling": None,
+    }
+    assert (config.optimizer.b1, config.optimizer.b2, config.optimizer.momentum) == (0.9, 0.999, None)
+    settings.check(config)  # a completed config is legal
+
+
+def test_json_and_back() -> None:
+    config = changed(model__name="mlp", dataset__mean=(0.5, 0.25))
+    settings.check(config)
+    again = settings.from_json(settings.to_json(config))
+    assert dict(settings.leaves(again)) == dict(settings.leaves(config))
+    with pytest.raises(AttributeError):
+        again.train.epoch = 3
+    with pytest.raises(ValueError, match="not a JSON object"):
+        settings.from_json("[]")
+
+
+def test_identity_leaves_out_where_and_how_loud() -> None:
+    here = changed(mesh__data=2, log__every_steps=7, checkpoint__keep=3, dataset__source="idx:elsewhere")
+    assert settings.differences(base.get_config(), here) == []
+    different = settings.differences(base.get_config(), changed(seed=1, train__batch_size=64))
+    assert different == ["seed: 0 there, 1 here", "train.batch_size: 128 there, 64 here"]
+
+
+@pytest.mark.parametrize(("schedule", "may"), [("constant", True), ("step", True), ("cosine", False)])
+def test_epochs_may_grow_where_the_schedule_does_not_know_them(schedule: str, may: bool) -> None:
+    there = changed(schedule__name=schedule)
+    assert (settings.differences(there, changed(schedule__name=schedule, train__epochs=20.0)) == []) is may
+    assert settings.differences(there, changed(schedule__name=schedule, train__epochs=5.0))

@@ -1,0 +1,150 @@
+import json
+import subprocess
+import sys
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from tests.conftest import CHECKOUT
+from train import devices, network, settings
+from train.data import dataset
+from train.data.examples import Examples
+from train.data.order import batch_indices
+from train.optimizer import make_optimizer, make_schedule
+from train.step import Metrics, State, compile_train_step, init_state, make_train_step
+
+
+def take_steps(config: ConfigDict, count: int, devices_used: int = 1) -> tuple[State, list[Metrics]]:
+    settings.check(config)
+    examples = dataset.load(config.dataset).train
+    graph, _, _ = network.describe(config)
+    optimizer = make_optimizer(config.optimizer, make_schedule(config.schedule, 10, 100))
+    mesh = devices.make_mesh(devices_used)
+    state = jax.jit(partial(init_state, config, optimizer), out_shardings=devices.replicated(mesh))()
+    examples = jax.device_put(examples, devices.replicated(mesh))
+    step = compile_train_step(graph, optimizer, config, mesh, state, examples)
+    metrics = []
+    for index in range(count):
+        indices = batch_indices(len(examples.labels), config.train.batch_size, config.seed, index)
+        state, measured = step(state, examples, indices)
+        metrics.append(jax.device_get(measured))
+    return state, metrics
+
+
+def test_the_loss_is_the_cross_entropy_of_the_network(config: ConfigDict) -> None:
+    settings.check(config)
+    examples = dataset.load(config.dataset).train
+    indices = batch_indices(len(examples.labels), 64, 0, 0)
+    _, params, _ = network.build(config, jax.random.key(config.seed))
+    pixels = (examples.images[indices] / 255 - config.dataset.mean[0]) / config.dataset.std[0]
+    hidden = np.maximum(pixels.reshape(64, -1) @ params["hidden"][0]["kernel"], 0)
+    logits = hidden @ params["output"]["kernel"]
+    shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    labels = examples.labels[indices]
+    _, (metrics, *_) = take_steps(config, 1)
+    assert metrics.loss == pytest.approx(-np.log(shares[np.arange(64), labels]).mean(), rel=1e-5)
+    assert metrics.correct == (logits.argmax(-1) == labels).sum()
+
+
+def test_label_smoothing_adds_its_share_of_all_classes(config: ConfigDict) -> None:
+    # Cross-entropy is linear in the target: (1 - s) of the label's plus s of the mean over classes.
+    losses = []
+    for smoothing in (0.0, 0.1, 0.2):
+        config.train.label_smoothing = smoothing
+        losses.append(take_steps(config, 1)[1][0].loss)
+    assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-3)
+    assert losses[0] != losses[1]
+
+
+def test_accumulation_changes_nothing_but_the_memory(config: ConfigDict) -> None:
+    config.augment.shift = 1
+    whole, whole_metrics = take_steps(config, 3)
+    config.train.accumulate = 4
+    parts, part_metrics = take_steps(config, 3)
+    for one, other in zip(whole_metrics, part_metrics, strict=True):
+        assert one.loss == pytest.approx(other.loss, abs=1e-5)
+        assert one.correct == other.correct
+    for one, other in zip(jax.tree.leaves(whole.params), jax.tree.leaves(parts.params), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_ema_is_the_average_by_hand(config: ConfigDict) -> None:
+    config.train.ema = 0.15
+    trail = [take_steps(config, count)[0].params["output"]["bias"] for count in range(4)]
+    average = trail[0]
+    for step, params in enumerate(trail[1:]):
+        decay = min(0.15, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * params
+    np.testing.assert_allclose(take_steps(config, 3)[0].ema["output"]["bias"], average, atol=1e-6)
+
+
+def test_bfloat16_learns_with_float32_parameters(config: ConfigDict) -> None:
+    config.precision = "bfloat16"
+    state, metrics = take_steps(config, 30)
+    assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.optimizer[1][0].trace))} == {
+        jnp.dtype("float32")
+    }
+    assert metrics[-1].loss < metrics[0].loss / 2
+
+
+def test_dropout_draws_from_the_step(config: ConfigDict) -> None:
+    config.model.dropout = 0.5
+    (_, first), (_, again) = take_steps(config, 2), take_steps(config, 2)
+    assert first == again
+    config.seed = 1
+    assert take_steps(config, 2)[1] != first
+
+
+def test_the_same_seed_gives_the_same_bits(config: ConfigDict) -> None:
+    config.augment.rotate = 10.0
+    (one, _), (other, _) = take_steps(config, 5), take_steps(config, 5)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_compiled_equals_eager(config: ConfigDict) -> None:
+    # XLA:CPU's fusions have been seen to compute wrongly (jax issues 39103, 39257).
+    config.model.name = "lenet5"
+    config.model.hidden = None
+    config.dataset.image_size = 32
+    config.train.batch_size = 8
+    compiled, (metrics,) = take_steps(config, 1)
+    examples = Examples(*map(jnp.asarray, dataset.load(config.dataset).train))
+    graph, _, _ = network.describe(config)
+    optimizer = make_optimizer(config.optimizer, make_schedule(config.schedule, 10, 100))
+    with jax.disable_jit():
+        indices = jnp.asarray(batch_indices(len(examples.labels), 8, 0, 0))
+        eager, eager_metrics = make_train_step(graph, optimizer, config)(
+            init_state(config, optimizer), examples, indices
+        )
+    assert metrics.loss == pytest.approx(float(eager_metrics.loss), rel=1e-5)
+    for one, other in zip(jax.tree.leaves(compiled.params), jax.tree.leaves(eager.params), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def losses_on(device_count: int) -> list[float]:
+    """Losses of 20 steps of LeNet-5 with augmentation and dropout; runs in a process with that many CPU devices."""
+    from configs import lenet5_digits
+
+    config = lenet5_digits.get_config()
+    config.model.dropout = 0.2
+    return [metrics.loss.item() for metrics in take_steps(config, 20, device_count)[1]]
+
+
+def test_eight_devices_compute_what_one_does() -> None:
+    losses = []
+    for count in (1, 8):
+        code = f"""
+import jax
+jax.config.update("jax_num_cpu_devices", {count})
+from tests.train.test_step import losses_on
+print(losses_on({count}))
+"""
+        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT)
+        assert process.returncode == 0, process.stderr
+        losses.append(json.loads(process.stdout.splitlines()[-1]))
+    np.testing.assert_allclose(losses[0], losses[1], atol=1e-5)
