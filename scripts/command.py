@@ -34,13 +34,13 @@ def launch(main: Callable[[], None], *, config: str | None = None) -> NoReturn:
     def parse(argv: list[str]) -> list[str]:
         try:
             if config is not None:
-                _check_config_path(argv)
+                _check_config(argv)
                 config_flags.DEFINE_config_file(
                     "config", str(CONFIGS / config), "The experiment: FILE or FILE:ARGUMENT."
                 )
             rest = flags.FLAGS(argv)
-        except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, UserError) as error:
-            _fail(_explain(error, argv), debug="--debug" in argv)
+        except Exception as error:  # a config file is a program of the user's: it may raise anything
+            _fail(_explain(error), debug="--debug" in argv)
         if len(rest) > 1:
             _fail(f"{rest[1]}: flags start with two hyphens (--name=value)", debug=False)
         return rest
@@ -71,39 +71,42 @@ def _fail(line: str, *, debug: bool) -> NoReturn:
     sys.exit(1)
 
 
-def _check_config_path(argv: list[str]) -> None:
-    """config_flags says that a file is missing only when the config is first used, and in many lines."""
+def _check_config(argv: list[str]) -> None:
+    """Refuse a file that is missing and keys that do not exist, before config_flags does so in many lines."""
+    known = dict(leaves(base.get_config()))
+    sections = {key.rpartition(".")[0] for key in known}
     for argument in argv:
         if match := re.fullmatch(r"--?config=([^:]*)(:.*)?", argument):
             path = Path(match[1])
             if not path.is_file():
                 have = sorted(file.name for file in CONFIGS.glob("*.py") if file.name not in ("base.py", "__init__.py"))
-                close = difflib.get_close_matches(path.with_suffix(".py").name, have, n=1)
-                hint = f"nearest: {CONFIGS.name}/{close[0]}" if close else f"{CONFIGS.name}/ has {', '.join(have)}"
-                raise UserError(f"--config={match[1]}: no such file; {hint}")
+                raise UserError(
+                    f"{argument}: no such file{nearest(path.name, have)}; {CONFIGS.name}/ has {', '.join(have)}"
+                )
+        elif (match := re.match(r"--?(?:no)?config\.([^=]*)", argument)) and match[1] not in known.keys() | sections:
+            raise UserError(_unknown_key(match[1]))
 
 
-def _explain(error: Exception, argv: list[str]) -> str:
-    """Say in one line what config_flags and absl say in many."""
+def _unknown_key(key: str) -> str:
+    """Name the legal key that is most like it: as a whole, or else by its last part."""
+    known = dict(leaves(base.get_config()))
+    by_name = {legal.rpartition(".")[2]: legal for legal in known}
+    for choices in ({legal: legal for legal in known}, by_name):
+        for wrong in (key, key.rpartition(".")[2]):
+            if close := difflib.get_close_matches(wrong, choices, n=1):
+                return f"config.{key}: no such key; nearest: config.{choices[close[0]]}"
+    return f"config.{key}: no such key; configs/base.py has them all"
+
+
+def _explain(error: Exception) -> str:
+    """Say in one line what config_flags, absl and Python say in many."""
     text = str(error)
-    # Errors in a config file arrive as exceptions with a traceback, or with that traceback as their text.
-    trail = "".join(traceback.format_exception(error)) + text
-    places = re.findall(r'File "([^"]+)", line (\d+), in get_config', trail)
-    place = f"{places[-1][0]}:{places[-1][1]}: " if places else ""
-    key = re.search(r'Key "(\w+)" does not exist|instead of "(\w+)"|^["\'\\]*(\w+)["\'\\]*$', text)
-    if isinstance(error, AttributeError | KeyError) and key:
-        name = next(group for group in key.groups() if group)
-        return place + _unknown_key(name, argv if not place else [])
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}: {error.msg}"
+    # What a config file raises arrives with its traceback, or with the traceback as its text.
+    places = re.findall(r'File "([^"]+)", line (\d+), in get_config', "".join(traceback.format_exception(error)) + text)
+    place = "{}:{}: ".format(*places[-1]) if places else ""
+    if key := re.search(r'Key "(\w+)" does not exist', text):
+        return place + _unknown_key(key[1])
     last = next((line for line in reversed(text.splitlines()) if line.strip()), type(error).__name__)
     return place + re.sub(r"^flag --", "--", re.sub(r"^\w+Error: ", "", last))
-
-
-def _unknown_key(name: str, argv: list[str]) -> str:
-    known = dict(leaves(base.get_config()))
-    by_leaf = {key.rpartition(".")[2]: key for key in known}
-    written = next(
-        (match[1] for item in argv if (match := re.match(rf"--config\.([\w.]*\b{name}\b[\w.]*)", item))), name
-    )
-    likely = nearest(written, known) or nearest(name, by_leaf)
-    leaf = likely.rpartition(" ")[2]
-    return f"config.{written}: no such key" + (f"; nearest: config.{by_leaf.get(leaf, leaf)}" if leaf else "")

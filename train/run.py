@@ -4,6 +4,7 @@ A run can be killed at any moment. Files that say "finished" or "this config" ap
 are cut back to the step that a resumed run starts at.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -52,13 +53,20 @@ class RunFolder:
             folder = cls(path)
             folder._must_be(config, environment["data"]["fingerprint"])
             return folder
+        existed = path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if any(entry.name != ENVIRONMENT for entry in path.iterdir()):
+            # A launch that was killed here may have left these behind.
+            unfinished = {ENVIRONMENT, _draft(path / ENVIRONMENT).name, _draft(path / CONFIG).name}
+            if {entry.name for entry in path.iterdir()} - unfinished:
                 raise UserError(f"{path}: holds files that are no run's; choose another --workdir")
             write_whole(path / ENVIRONMENT, to_json(environment))
             write_whole(path / CONFIG, settings.to_json(config))  # last: from here on this is a run folder
         except OSError as error:
+            with contextlib.suppress(OSError):
+                (path / ENVIRONMENT).unlink(missing_ok=True)
+                if not existed:
+                    path.rmdir()
             raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --workdir") from error
         return cls(path)
 
@@ -143,7 +151,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that at any moment the old or the new one stands there, whole."""
-    draft = path.with_name(f".{path.name}.draft")
+    draft = _draft(path)
     try:
         with draft.open("w") as file:
             file.write(text)
@@ -153,6 +161,10 @@ def write_whole(path: Path, text: str) -> None:
     except OSError:
         draft.unlink(missing_ok=True)
         raise
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.draft")
 
 
 def to_json(value: dict[str, Any]) -> str:

@@ -1,0 +1,114 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import CHECKOUT, Command
+from train.run import RunFolder
+
+OneLine = Callable[..., str]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--config.train.epoch=3"], "config.train.epoch: no such key; nearest: config.train.epochs"),
+        (["--config.learning_rate=3"], "config.learning_rate: no such key; nearest: config.schedule.learning_rate"),
+        (["--config.zzz=3"], "config.zzz: no such key"),
+        (["--config.train.epochs=many"], "--config.train.epochs=many: could not convert string to float: 'many'"),
+        (["--config.train.batch_size=1.5"], "--config.train.batch_size=1.5: invalid literal for int()"),
+        (["--config.augment.flip=perhaps"], "--config.augment.flip=perhaps"),
+        (["--config.train.batch_size=0", "--workdir=never"], "config.train.batch_size=0: must be at least 1"),
+        (["--config.model.name.x=3"], "config.model.name.x: no such key; nearest: config.model.name"),
+        (["--workdirs=x"], "Unknown command line flag 'workdirs'. Did you mean: workdir ?"),
+        (["stray"], "stray: flags start with two hyphens (--name=value)"),
+        ([], "--workdir=FOLDER is missing"),
+        (["--workdir=/dev/null/run"], "/dev/null/run: cannot be written (Not a directory); choose another --workdir"),
+        (["--preview=/nowhere/p.png"], "/nowhere/p.png: No such file or directory"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(one_line_error: OneLine, flags: list[str], message: str) -> None:
+    assert message in one_line_error("train", *flags)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("config.train.epoch = 3.0", "bad.py:5: config.epoch: no such key; nearest: config.train.epochs"),
+        ("config.train.epochs = 'many'", "bad.py:5: "),
+        ("config.train.epochs = undefined", "bad.py:5: name 'undefined' is not defined"),
+        ("config train", "bad.py:5: invalid syntax"),
+    ],
+)
+def test_a_wrong_config_file_is_one_line(one_line_error: OneLine, tmp_path: Path, line: str, message: str) -> None:
+    lines = ["from configs import base", "", "def get_config():", "    config = base.get_config()", f"    {line}"]
+    (tmp_path / "bad.py").write_text("\n".join([*lines, "    return config", ""]))
+    error = one_line_error("train", f"--config={tmp_path}/bad.py", f"--workdir={tmp_path}/run")
+    assert message in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_config_file_names_the_nearest(one_line_error: OneLine) -> None:
+    error = one_line_error("train", "--config=configs/lenet_mnist.py", "--workdir=x")
+    assert "--config=configs/lenet_mnist.py: no such file; nearest: lenet5_mnist.py" in error
+
+
+def test_debug_shows_the_traceback(command: Command) -> None:
+    process = command("train", "--debug", "--config.train.epochs=0", "--workdir=x")
+    assert process.returncode == 1
+    assert "Traceback" in process.stderr
+    assert process.stderr.splitlines()[-1].startswith("error: config.train.epochs=0.0: must be above 0")
+
+
+def test_a_run_then_its_evaluation(command: Command, one_line_error: OneLine, tmp_path: Path) -> None:
+    flags = [f"--workdir={tmp_path}/run", "--config.train.epochs=2", "--config.schedule.warmup_epochs=1"]
+    process = command("train", *flags)
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""  # a clean run says nothing there
+    assert "lenet5: 61,706 parameters" in process.stdout
+
+    process = command("evaluate", f"--run={tmp_path}/run", f"--output={tmp_path}/figures.json")
+    assert process.returncode == 0, process.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures.keys() == {"source", "protocol", "count", "loss", "accuracy", "top5_accuracy"}
+    result = RunFolder(tmp_path / "run").result
+    assert {name: figures[name] for name in result["test"]} == result["test"]
+
+    error = one_line_error("train", *flags, "--config.seed=1")
+    assert "holds a run of another config (seed: 0 there, 1 here)" in error
+    assert "no run folder" in one_line_error("evaluate", f"--run={tmp_path}")
+    assert "no such folder" in one_line_error("evaluate", f"--run={tmp_path}/run", f"--source=idx:{tmp_path}/x")
+    assert "--run=FOLDER is missing" in one_line_error("evaluate")
+
+
+def test_preview(command: Command, tmp_path: Path) -> None:
+    process = command("train", f"--preview={tmp_path}/p.png")
+    assert "rows from the top: as read, shift, affine, all together" in process.stdout
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "benchmark"])
+def test_help_tells_the_flags(command: Command, name: str) -> None:
+    process = command(name, "--help")
+    assert f"python -m scripts.{name}" in process.stdout
+    assert "--compilation_cache" in process.stdout + command(name, "--helpfull").stdout
+
+
+def test_run_as_a_file_names_the_right_command() -> None:
+    process = subprocess.run([sys.executable, "scripts/train.py"], capture_output=True, text=True, cwd=CHECKOUT)
+    assert process.returncode == 1
+    assert "run it as: python -m scripts.train" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_the_cache_of_programs_can_be_moved_and_switched_off(command: Command, tmp_path: Path) -> None:
+    flags = ["--config.train.epochs=0.1", "--config.schedule.warmup_epochs=0"]
+    command("train", *flags, f"--workdir={tmp_path}/1", f"--compilation_cache={tmp_path}/cache")
+    assert any((tmp_path / "cache").iterdir())
+    count = len(list((tmp_path / "cache").iterdir()))
+    process = command("train", *flags, f"--workdir={tmp_path}/2", "--compilation_cache=")
+    assert process.returncode == 0, process.stderr
+    assert len(list((tmp_path / "cache").iterdir())) == count

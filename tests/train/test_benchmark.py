@@ -1,0 +1,39 @@
+import json
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from tests.conftest import Command
+from train import benchmark
+
+
+def test_sides_take_turns_and_the_first_turn_does_not_count(
+    config: ConfigDict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = []
+
+    def side(name: str, figures: list[float]) -> benchmark.Measurement:
+        remaining = iter(figures)
+
+        def measure() -> float:
+            order.append(name)
+            return next(remaining)
+
+        return measure
+
+    sides = {"a": side("a", [1000, 6, 2, 4]), "b": side("b", [0, 1, 2, 3])}
+    monkeypatch.setattr(benchmark, "SUITES", {"suite": ("s", lambda config, launch: sides)})
+    row = benchmark.measure("suite", config, lambda flags: None, repeats=3)
+    assert order == ["a", "b"] * 4
+    assert row["sides"]["a"] == {"median": 4, "minimum": 2, "maximum": 6}
+    assert row["ratio"] == 2
+
+
+def test_command_writes_figures(command: Command, tmp_path: Path) -> None:
+    process = command("benchmark", "--suite=start", "--repeats=1", f"--output={tmp_path}/b.json")
+    assert process.returncode == 0, process.stderr
+    figures = json.loads((tmp_path / "b.json").read_text())
+    (row,) = figures["rows"]
+    assert 0 < row["sides"]["warm cache"]["median"] < 60
+    assert "ratio" in process.stdout

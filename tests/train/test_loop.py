@@ -1,0 +1,293 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from tests.conftest import CHECKOUT, command_line
+from train import loop
+from train.checkpoints import Checkpoints, load_network
+from train.devices import make_mesh
+from train.errors import UserError
+from train.evaluate import evaluate_run
+from train.optimizer import make_optimizer, make_schedule
+from train.run import METRICS, RunFolder, read_metrics
+from train.step import State, init_state
+
+# What a resumed run may have otherwise: DESIGN of the run folder.
+OF_TIME = ("seconds", "images_per_second")
+
+
+def fresh(config: ConfigDict, **train: Any) -> ConfigDict:
+    """A copy, for `train` completes the config it is given."""
+    copy = config.copy_and_resolve_references()
+    copy.train.update(train)
+    return copy
+
+
+def last_state(folder: Path) -> State:
+    config = RunFolder(folder).config
+    optimizer = make_optimizer(config.optimizer, make_schedule(config.schedule, 10, 100))
+    with Checkpoints(folder) as checkpoints:
+        latest = checkpoints.latest()
+        assert latest is not None
+        return checkpoints.restore(latest, jax.jit(partial(init_state, config, optimizer))())[0]
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k not in OF_TIME} for row in read_metrics(folder / METRICS)]
+
+
+def assert_same_bits(one: Path, other: Path) -> None:
+    ours, theirs = jax.tree.leaves(last_state(one)), jax.tree.leaves(last_state(other))
+    for a, b in zip(ours, theirs, strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+    assert metrics(one) == metrics(other)
+    for name in ("step", "best_step", "parameters", "test", "test_split"):
+        assert RunFolder(one).result[name] == RunFolder(other).result[name]
+
+
+def test_a_run_folder_explains_itself(config: ConfigDict, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.train.ema = 0.9
+    config.log.tensorboard = True
+    loop.train(config, tmp_path / "run")
+    assert {file.name for file in (tmp_path / "run").iterdir()} == {
+        "config.json",
+        "environment.json",
+        "metrics.jsonl",
+        "result.json",
+        "checkpoints",
+        "tensorboard",
+    }
+    folder = RunFolder(tmp_path / "run")
+    result = folder.result
+    assert result["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
+    assert result["step"] == 61  # 3 epochs of 1,293 images, 64 a step
+    assert result["test"]["count"] == 360
+    assert {"loss", "accuracy", "top5_accuracy", "count"} == result["test"].keys()
+    assert result["test"]["accuracy"] > 0.8
+    assert folder.environment["data"]["counts"] == {"train": 1293, "validation": 144, "test": 360}
+    assert folder.config.dataset.classes == 10
+    rows = read_metrics(folder.path / METRICS)
+    assert [row["step"] for row in rows if row["split"] == "train"] == [10, 20, 30, 40, 50, 60, 61]
+    assert [row["step"] for row in rows if row["split"] == "validation"] == [21, 41, 61]
+    assert {"step", "epoch", "split", "loss", "accuracy", "images_per_second", "learning_rate", "seconds"} == rows[
+        0
+    ].keys()
+    assert evaluate_run(folder, "digits") == result["test"]
+    assert "test accuracy" in capsys.readouterr().out
+
+
+def test_a_finished_run_says_so_and_stays(
+    config: ConfigDict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop.train(fresh(config, epochs=1.0), tmp_path)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    capsys.readouterr()
+    loop.train(fresh(config, epochs=1.0), tmp_path)
+    assert "this run is finished" in capsys.readouterr().out
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
+
+
+def test_a_longer_run_goes_on_to_what_it_would_have_been(config: ConfigDict, tmp_path: Path) -> None:
+    config.schedule.name = "constant"
+    config.augment.shift = 1
+    config.log.every_steps = 1  # so that the end of the short run writes no line of its own
+    loop.train(fresh(config, epochs=2.0), tmp_path / "longer")
+    loop.train(fresh(config, epochs=4.0), tmp_path / "longer")
+    loop.train(fresh(config, epochs=4.0), tmp_path / "at once")
+    assert_same_bits(tmp_path / "longer", tmp_path / "at once")
+
+
+def test_the_best_is_chosen_on_validation_and_kept(config: ConfigDict, tmp_path: Path) -> None:
+    # A rate that rises to absurdity: the last checkpoint is worse than an earlier one.
+    config.schedule.name = "step"
+    config.schedule.learning_rate = 0.01
+    config.schedule.milestones = (4.0,)
+    config.schedule.factor = 300.0
+    loop.train(fresh(config, epochs=6.0), tmp_path)
+    validations = [row for row in read_metrics(tmp_path / METRICS) if row["split"] == "validation"]
+    best = max(validations, key=lambda row: (row["accuracy"], row["step"]))
+    result = RunFolder(tmp_path).result
+    assert result["best_step"] == best["step"] < result["step"]
+    assert {file.name for file in (tmp_path / "checkpoints").iterdir()} == {str(best["step"]), str(result["step"])}
+    # And the test figure is that checkpoint's.
+    folder = RunFolder(tmp_path)
+    assert evaluate_run(folder, "digits") == result["test"]
+
+
+def test_without_validation_the_last_is_tested(config: ConfigDict, tmp_path: Path) -> None:
+    config.dataset.validation = 0.0
+    loop.train(fresh(config), tmp_path)
+    result = RunFolder(tmp_path).result
+    assert result["best_step"] == result["step"]
+    assert {row["split"] for row in read_metrics(tmp_path / METRICS)} == {"train"}
+
+
+def test_a_checkpoint_holds_the_state_of_its_step(config: ConfigDict, tmp_path: Path) -> None:
+    # Writing goes on while the next steps overwrite the memory it came from.
+    config.schedule.name = "constant"
+    config.checkpoint.keep = 3
+    loop.train(fresh(config, epochs=3.0), tmp_path / "all")
+    loop.train(fresh(config, epochs=1.0), tmp_path / "first")
+    mesh = make_mesh(1)
+    with Checkpoints(tmp_path / "all", 3) as checkpoints:
+        _, params, stats = load_network(RunFolder(tmp_path / "first"), mesh)
+        early = checkpoints.restore_network(21, {"params": params, "stats": stats, "ema": {}})
+    for one, other in zip(jax.tree.leaves(early["params"]), jax.tree.leaves(params), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_what_is_good(config: ConfigDict, tmp_path: Path) -> None:
+    config.schedule.name = "step"
+    config.schedule.milestones = (1.2,)
+    config.schedule.factor = 1e30
+    config.optimizer.weight_decay = 0.1
+    with pytest.raises(
+        UserError, match=r"(loss|parameter) .*step \d+ .*; the checkpoint of step 21 is kept; try config"
+    ):
+        loop.train(fresh(config), tmp_path)
+    assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["21"]
+    assert not (tmp_path / "result.json").exists()
+    assert all(np.isfinite(row["loss"]) for row in read_metrics(tmp_path / METRICS))
+    load_network(RunFolder(tmp_path), make_mesh(1))
+
+
+def test_a_full_disk_is_one_line(config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise ValueError("RESOURCE_EXHAUSTED: No space left on device\n  and much more")
+
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
+    with pytest.raises(
+        UserError, match=r"a checkpoint cannot be written \(RESOURCE_EXHAUSTED: No space left on device\)"
+    ):
+        loop.train(fresh(config), tmp_path)
+    monkeypatch.undo()
+    loop.train(fresh(config), tmp_path)  # room has been made
+    assert RunFolder(tmp_path).result is not None
+
+
+def test_an_unwritable_folder_is_one_line(config: ConfigDict, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/run: cannot be written \(Not a directory\); choose another --workdir"):
+        loop.train(fresh(config), tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "message"),
+    [
+        (
+            "dataset",
+            {"image_size": 15},
+            "image_size=15: too small for lenet5: stage S4: a 2x2 window does not fit a 1x1",
+        ),
+        ("mesh", {"data": 64}, "config.mesh.data=64: there are"),
+        ("dataset", {"source": "idx:nowhere"}, "nowhere: no such folder"),
+        ("dataset", {"source": "npz:nowhere.npz"}, "nowhere.npz: no such file"),
+    ],
+)
+def test_bad_input_leaves_no_folder(
+    config: ConfigDict, tmp_path: Path, section: str, changes: dict, message: str
+) -> None:
+    config.model.name = "lenet5"
+    config.model.hidden = None
+    config.dataset.image_size = 32
+    config[section].update(changes)
+    with pytest.raises(UserError, match=message):
+        loop.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+FLAGS = (
+    "--config.train.epochs=12",
+    "--config.augment.rotate=0",
+    "--config.augment.scale=0",
+    "--config.augment.shear=0",
+    "--config.schedule.warmup_epochs=2",
+    "--config.evaluate.every_epochs=1",
+    "--config.checkpoint.every_steps=13",
+    "--config.log.every_steps=5",
+    "--config.model.dropout=0.1",
+    "--config.train.accumulate=2",
+)
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Callable[[Path], subprocess.Popen[str]]:
+    def start(workdir: Path) -> subprocess.Popen[str]:
+        line = command_line("train", *FLAGS, f"--workdir={workdir}", f"--compilation_cache={tmp_path / 'xla'}")
+        return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=CHECKOUT)
+
+    return start
+
+
+def wait_for_step(process: subprocess.Popen[str], workdir: Path, step: int) -> None:
+    deadline = time.monotonic() + 120
+    while not any(row["step"] >= step for row in read_metrics(workdir / METRICS)):
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_killed_and_resumed_is_uninterrupted(launch: Callable[[Path], subprocess.Popen[str]], tmp_path: Path) -> None:
+    """A real process: two kill -9 at random steps, a SIGTERM, and the same command each time."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    process = launch(whole)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    seed = int(os.environ.get("KILL_SEED", random.randrange(10**6)))
+    print(f"KILL_SEED={seed} repeats these steps")
+    chance = random.Random(seed)
+    steps = sorted(chance.sample(range(5, 220), 3))
+    for step, number in zip(steps, (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL), strict=True):
+        process = launch(broken)
+        wait_for_step(process, broken, step)
+        time.sleep(chance.random() / 10)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=60)
+        if number == signal.SIGTERM:
+            assert process.returncode == 128 + number, output
+            assert "the same command resumes" in output
+        assert not (broken / "result.json").exists()
+    process = launch(broken)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert "resuming after step" in output
+    assert_same_bits(whole, broken)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(launch: Callable[[Path], subprocess.Popen[str]], tmp_path: Path) -> None:
+    process = launch(tmp_path / "run")
+    wait_for_step(process, tmp_path / "run", 5)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "stopped by SIGINT after step" in output
+    assert "Traceback" not in output
+    step = max(int(file.name) for file in (tmp_path / "run" / "checkpoints").iterdir())
+    process = launch(tmp_path / "run")
+    output, _ = process.communicate(timeout=300)
+    assert f"resuming after step {step:,}" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("experiment", "source", "accuracy"),
+    [("lenet5_mnist", "mnist", 0.993), ("lenet5_fashion_mnist", "fashion_mnist", 0.915)],
+)
+def test_the_readmes_figures(real_data: Path, tmp_path: Path, experiment: str, source: str, accuracy: float) -> None:
+    line = command_line("train", f"--config={CHECKOUT}/configs/{experiment}.py", f"--workdir={tmp_path}/run")
+    subprocess.run([*line, f"--config.dataset.source=idx:{real_data / source}"], check=True, cwd=CHECKOUT)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["parameters"] == 61_706
+    assert result["test"]["accuracy"] >= accuracy

@@ -1,0 +1,125 @@
+import json
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from train import settings
+from train.errors import UserError
+from train.run import METRICS, MetricsLog, RunFolder, read_metrics, write_whole
+
+ENVIRONMENT = {"data": {"fingerprint": "abc", "source": "digits", "counts": {"train": 3}}}
+
+
+@pytest.fixture
+def checked(config: ConfigDict) -> ConfigDict:
+    settings.check(config)
+    return config
+
+
+def changed(config: ConfigDict, **train: object) -> ConfigDict:
+    other = config.copy_and_resolve_references()
+    other.train.update(train)
+    return other
+
+
+def test_a_folder_opens_again_for_the_same_run(tmp_path: Path, checked: ConfigDict) -> None:
+    RunFolder.create(tmp_path / "a" / "b", checked, ENVIRONMENT)
+    again = RunFolder.create(tmp_path / "a" / "b", checked, ENVIRONMENT)
+    assert again.environment == ENVIRONMENT
+    assert again.result is None
+    again.finish({"step": 3})
+    assert RunFolder(tmp_path / "a" / "b").result == {"step": 3}
+
+
+def test_another_config_is_refused_and_nothing_touched(tmp_path: Path, checked: ConfigDict) -> None:
+    RunFolder.create(tmp_path, checked, ENVIRONMENT)
+    before = {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=r"another config \(train.batch_size: 64 there, 32 here; train.ema: 0.0 there"):
+        RunFolder.create(tmp_path, changed(checked, batch_size=32, ema=0.9), ENVIRONMENT)
+    with pytest.raises(UserError, match="the content of digits is not what digits was"):
+        RunFolder.create(tmp_path, checked, {"data": {**ENVIRONMENT["data"], "fingerprint": "other"}})
+    assert {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in tmp_path.iterdir()} == before
+
+
+def test_a_longer_run_is_no_longer_finished(tmp_path: Path, checked: ConfigDict) -> None:
+    checked.schedule.name = "constant"
+    RunFolder.create(tmp_path, checked, ENVIRONMENT).finish({"step": 3})
+    longer = RunFolder.create(tmp_path, changed(checked, epochs=9.0), ENVIRONMENT)
+    assert longer.result is None
+    assert RunFolder(tmp_path).config.train.epochs == 9
+    with pytest.raises(UserError, match=r"train.epochs: 9.0 there, 3.0 here"):
+        RunFolder.create(tmp_path, checked, ENVIRONMENT)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, checked: ConfigDict) -> None:
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(UserError, match="holds files that are no run's"):
+        RunFolder.create(tmp_path, checked, ENVIRONMENT)
+    assert [file.name for file in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+def test_a_creation_that_was_killed_is_repeated(tmp_path: Path, checked: ConfigDict) -> None:
+    write_whole(tmp_path / "environment.json", "{}")
+    (tmp_path / ".config.json.draft").write_text("{")
+    assert RunFolder.create(tmp_path, checked, ENVIRONMENT).environment == ENVIRONMENT
+
+
+def test_what_is_no_run_is_said_to_be_none(tmp_path: Path, checked: ConfigDict) -> None:
+    with pytest.raises(UserError, match=r"no run folder \(config.json is missing\)"):
+        RunFolder(tmp_path)
+    RunFolder.create(tmp_path, checked, ENVIRONMENT)
+    (tmp_path / "config.json").write_text("[1, 2]")
+    with pytest.raises(UserError, match=r"cannot be read \(not a JSON object\)"):
+        RunFolder(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: cannot be written"):
+        RunFolder.create(tmp_path / "file", checked, ENVIRONMENT)
+
+
+def line(step: int, split: str = "train") -> dict:
+    return {"step": step, "epoch": step / 10, "split": split, "loss": 1 / step, "seconds": 0.1}
+
+
+def test_metrics_are_cut_back_to_the_step(tmp_path: Path) -> None:
+    with MetricsLog(tmp_path, 0, tensorboard=False) as log:
+        for step in (10, 20, 30):
+            log.write(line(step))
+    with (tmp_path / METRICS).open("a") as file:
+        file.write('{"step": 40, "ep')  # torn by a kill
+    with MetricsLog(tmp_path, 20, tensorboard=False) as log:
+        log.write(line(21, "validation"))
+    assert read_metrics(tmp_path / METRICS) == [line(10), line(20), line(21, "validation")]
+
+
+def test_tensorboard_has_the_same_scalars(tmp_path: Path) -> None:
+    from tensorboardX.proto.event_pb2 import Event
+
+    for start in (0, 20):
+        with MetricsLog(tmp_path, start, tensorboard=True) as log:
+            for step in (start + 10, start + 20, start + 30):
+                log.write(line(step))
+    scalars = []
+    for file in (tmp_path / "tensorboard").iterdir():
+        content, position = file.read_bytes(), 0
+        while position < len(content):  # TFRecord: length, its checksum, the event, its checksum
+            length = int.from_bytes(content[position : position + 8], "little")
+            event = Event.FromString(content[position + 12 : position + 12 + length])
+            scalars += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+            position += length + 16
+    expected = [(f"{row['split']}/loss", row["step"], row["loss"]) for row in read_metrics(tmp_path / METRICS)]
+    assert [(tag, step) for tag, step, _ in scalars if tag.endswith("loss")] == [row[:2] for row in expected]
+    assert [row["step"] for row in read_metrics(tmp_path / METRICS)] == [10, 20, 30, 40, 50]
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_whole(tmp_path / "a.json", json.dumps([1]))
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(tmp_path / "a.json", json.dumps([2]))
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+    assert json.loads((tmp_path / "a.json").read_text()) == [1]
