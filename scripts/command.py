@@ -46,8 +46,8 @@ def launch(main: Callable[[], None], *, config: str | None = None) -> NoReturn:
         return rest
 
     def run(_: list[str]) -> None:
-        # Orbax tells of every checkpoint in twenty lines, and warns of those that no evaluation goes with.
-        logging.set_verbosity(logging.DEBUG if flags.FLAGS.debug else logging.ERROR)
+        # Orbax tells of every checkpoint in twenty lines, and of an error in hundreds; ours is the one that is raised.
+        logging.set_verbosity(logging.INFO if flags.FLAGS.debug else logging.FATAL)
         devices.use_compilation_cache(flags.FLAGS.compilation_cache)
         try:
             main()

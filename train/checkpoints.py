@@ -4,6 +4,10 @@ A checkpoint appears whole or not at all: Orbax renames its folder when everythi
 """
 
 import contextlib
+import errno
+import os
+import re
+import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -97,6 +101,10 @@ class Checkpoints:
         if step == self.latest():
             return
         try:
+            # tensorstore meets a full disk in its own threads, which print; so it is not sent into one knowingly.
+            needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(state)), shutil.disk_usage(self.path).free
+            if needed > free:
+                raise OSError(errno.ENOSPC, f"it takes {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free")
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -122,7 +130,7 @@ class Checkpoints:
 
     def _cannot_write(self, error: Exception) -> UserError:
         return UserError(
-            f"{self.path}: a checkpoint cannot be written ({_first_line(error)}); "
+            f"{self.path}: a checkpoint cannot be written ({_reason(error)}); "
             "make room or mend the folder, and the same command resumes from the last good one"
         )
 
@@ -153,6 +161,8 @@ class Checkpoints:
         # After an error only the first one matters: what then fails in the background is its consequence.
         with contextlib.suppress(*((Exception,) if error else ())):
             self._manager.close()
+        for unfinished in self.path.glob("*.orbax-checkpoint-tmp"):
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @jax.jit
@@ -160,5 +170,10 @@ def _is_finite(params: PyTree) -> jax.Array:
     return jnp.isfinite(optax.tree.norm(params))
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    """Return the system's words for what tensorstore reports in a thousand characters, or else the first line."""
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(code[1]))
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return next(iter(str(error).splitlines()), type(error).__name__)

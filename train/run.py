@@ -8,12 +8,15 @@ import contextlib
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter  # without SummaryWriter's thread: errors are ours to report
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
 
 from train import settings
 from train.errors import UserError
@@ -107,11 +110,12 @@ class MetricsLog:
         kept = [record for record in read_metrics(path) if record["step"] <= step]
         write_whole(path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = path.open("a")
-        self._writer = None
+        self._events = None
         # TensorBoard's files cannot be cut back; they are written anew from the lines that stand.
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
         if tensorboard:
-            self._writer = SummaryWriter(str(folder / "tensorboard"))
+            (folder / "tensorboard").mkdir()
+            self._events = EventsWriter(str(folder / "tensorboard" / "events"))
             for record in kept:
                 self._scalars(record)
 
@@ -122,10 +126,13 @@ class MetricsLog:
         self._scalars(record)
 
     def _scalars(self, record: dict[str, Any]) -> None:
-        if self._writer is not None:
-            for name, value in record.items():
-                if name not in ("step", "split", "seconds"):
-                    self._writer.add_scalar(f"{record['split']}/{name}", value, record["step"])
+        if self._events is None:
+            return
+        for name, value in record.items():
+            if name not in ("step", "split", "seconds"):
+                summary = scalar(f"{record['split']}/{name}", value)
+                self._events.write_event(Event(wall_time=time.time(), step=record["step"], summary=summary))
+        self._events.flush()
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -134,8 +141,8 @@ class MetricsLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        if self._writer is not None:
-            self._writer.close()
+        if self._events is not None:
+            self._events.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
