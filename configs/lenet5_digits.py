@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
     config.augment.shear = 0.1
     config.optimizer.weight_decay = 5e-4
     config.schedule.name = "one_cycle"
+    config.schedule.learning_rate = 0.05
     config.schedule.warmup_epochs = 10.0
     config.train.epochs = 60.0
     config.train.batch_size = 64
