@@ -18,6 +18,10 @@ def get_config() -> ConfigDict:
     """Return the experiment: that of MNIST, but clothes hang straight and fill the picture: mirrored, and no more."""
     config = lenet5_mnist.get_config()
     config.dataset.source = "idx:data/fashion_mnist"
+    config.dataset.class_names = (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    )
     config.augment.shift = 0
     config.augment.rotate = 0.0
     config.augment.scale = 0.0

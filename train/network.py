@@ -19,11 +19,24 @@ def build(config: ConfigDict, key: jax.Array) -> tuple[nnx.GraphDef, PyTree, PyT
     Raises:
       UserError: the network cannot take images of config.dataset.image_size.
     """
+    return _split(_module(config, key))
+
+
+def describe(config: ConfigDict) -> tuple[nnx.GraphDef, PyTree, PyTree]:
+    """Return what `build` does, with shapes in the place of arrays: nothing is computed.
+
+    Raises:
+      UserError: as `build`.
+    """
+    return _split(nnx.eval_shape(lambda: _module(config, jax.random.key(0))))
+
+
+def _module(config: ConfigDict, key: jax.Array) -> nnx.Module:
     network = NETWORKS[config.model.name]
     options = {name: value for name, value in config.model.items() if name != "name" and value is not None}
     size = config.dataset.image_size
     try:
-        module = network(
+        return network(
             image_size=size,
             channels=config.dataset.channels,
             classes=config.dataset.classes,
@@ -33,26 +46,12 @@ def build(config: ConfigDict, key: jax.Array) -> tuple[nnx.GraphDef, PyTree, PyT
         )
     except GeometryError as error:
         raise UserError(f"config.dataset.image_size={size}: too small for {config.model.name}: {error}") from error
+
+
+def _split(module: nnx.Module) -> tuple[nnx.GraphDef, PyTree, PyTree]:
     graph, *states = nnx.split(module, nnx.Param, nnx.BatchStat)
     params, stats = map(nnx.to_pure_dict, states)
     return graph, params, stats
-
-
-def describe(config: ConfigDict) -> tuple[nnx.GraphDef, PyTree, PyTree]:
-    """Return what `build` does, with shapes in the place of arrays: nothing is computed.
-
-    Raises:
-      UserError: as `build`.
-    """
-    graphs = []
-
-    def shapes(key: jax.Array) -> tuple[PyTree, PyTree]:
-        graph, params, stats = build(config, key)
-        graphs.append(graph)
-        return params, stats
-
-    params, stats = jax.eval_shape(shapes, jax.random.key(0))
-    return graphs[0], params, stats
 
 
 def count_parameters(params: PyTree) -> int:

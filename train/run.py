@@ -55,6 +55,8 @@ class RunFolder:
         if (path / CONFIG).exists():
             folder = cls(path)
             folder._must_be(config, environment["data"]["fingerprint"])
+            if folder.result is None:
+                folder._note_resumption(environment)
             return folder
         existed = path.exists()
         try:
@@ -89,6 +91,14 @@ class RunFolder:
             self.result = None
             write_whole(self.path / CONFIG, settings.to_json(config))
             self.config = config
+
+    def _note_resumption(self, environment: dict[str, Any]) -> None:
+        """Add to environment.json what this launch runs on: it may be another machine, or newer code."""
+        self.environment.setdefault("resumed", []).append({k: v for k, v in environment.items() if k != "data"})
+        try:
+            write_whole(self.path / ENVIRONMENT, to_json(self.environment))
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from error
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write result.json: from here on the run is finished."""

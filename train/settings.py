@@ -53,7 +53,7 @@ def every(rule: Rule, *kinds: type) -> Rule:
 
 
 RULES: Mapping[str, Rule] = {
-    "seed": between(0),
+    "seed": between(0, 2**32 - 1),  # a larger one would be another seed to jax
     "precision": one_of("float32", "bfloat16"),
     "model.name": one_of(*NETWORKS),
     "model.activation": one_of(*ACTIVATIONS),
@@ -64,7 +64,7 @@ RULES: Mapping[str, Rule] = {
     "dataset.resize": one_of(*RESIZES),
     "dataset.validation": between(0),
     "dataset.test": between(0, above=True),
-    "dataset.split_seed": between(0),
+    "dataset.split_seed": between(0, 2**32 - 1),
     "dataset.classes": between(2),
     "dataset.std": every(between(0, above=True), float, int),
     "augment.shift": between(0),

@@ -25,8 +25,9 @@ def changed(config: ConfigDict, **train: object) -> ConfigDict:
 
 def test_a_folder_opens_again_for_the_same_run(tmp_path: Path, checked: ConfigDict) -> None:
     RunFolder.create(tmp_path / "a" / "b", checked, ENVIRONMENT)
-    again = RunFolder.create(tmp_path / "a" / "b", checked, ENVIRONMENT)
-    assert again.environment == ENVIRONMENT
+    again = RunFolder.create(tmp_path / "a" / "b", checked, {**ENVIRONMENT, "python": "4.0"})
+    assert again.environment == {**ENVIRONMENT, "resumed": [{"python": "4.0"}]}
+    assert RunFolder(tmp_path / "a" / "b").environment == again.environment
     assert again.result is None
     again.finish({"step": 3})
     assert RunFolder(tmp_path / "a" / "b").result == {"step": 3}
