@@ -31,7 +31,7 @@ def between(low: float, high: float = math.inf, *, above: bool = False, below: b
     """The value is finite and within the bounds; `above` and `below` leave the bounds themselves out."""
     words = f"must be {'above' if above else 'at least'} {low:g}"
     if high < math.inf:
-        words += f" and {'below' if below else 'at most'} {high:g}"
+        words += f" and {'below' if below else 'at most'} {high:,.10g}"
 
     def rule(value: float) -> str | None:
         fits_low = value > low if above else value >= low
