@@ -1,18 +1,21 @@
 """What every command does around its work: parse flags, and turn what a user can mend into one clear line."""
 
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from configs import base
-from scripts.command_line import check_config, explain
+from scripts.command_line import check_config, check_keys, explain
 from train import devices
 from train.errors import UserError
+from train.run import to_json, write_whole
 from train.signals import InterruptedRun
 
 CONFIGS = Path(base.__file__).resolve().parent
@@ -30,6 +33,8 @@ def launch(main: Callable[[], None], *, config: str | None = None) -> NoReturn:
     """
 
     def parse(argv: list[str]) -> list[str]:
+        # Orbax tells of every checkpoint in twenty lines, and of an error in hundreds; ours is the one that is raised.
+        logging.set_verbosity(logging.FATAL)
         try:
             if config is not None:
                 check_config(argv, CONFIGS)
@@ -44,22 +49,40 @@ def launch(main: Callable[[], None], *, config: str | None = None) -> NoReturn:
         return rest
 
     def run(_: list[str]) -> None:
-        # Orbax tells of every checkpoint in twenty lines, and of an error in hundreds; ours is the one that is raised.
-        logging.set_verbosity(logging.INFO if flags.FLAGS.debug else logging.FATAL)
-        devices.use_compilation_cache(flags.FLAGS.compilation_cache)
+        if flags.FLAGS.debug:
+            logging.set_verbosity(logging.INFO)
         try:
+            if config is not None:
+                check_keys(flags.FLAGS.config)
+            devices.use_compilation_cache(flags.FLAGS.compilation_cache)
             main()
         except UserError as error:
             _fail(str(error), debug=flags.FLAGS.debug)
+        except BrokenPipeError:  # whoever read our output has gone: say no more, not even at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
         except OSError as error:
-            if error.filename is None:
-                raise
-            _fail(f"{error.filename}: {error.strerror}", debug=flags.FLAGS.debug)
+            _fail(f"{error.filename or 'output'}: {error.strerror or error}", debug=flags.FLAGS.debug)
         except InterruptedRun as interruption:
             print(interruption)
             sys.exit(interruption.status)
+        except KeyboardInterrupt:
+            print("interrupted; the same command begins again, or goes on from what has been saved")
+            sys.exit(128 + signal.SIGINT)
 
     app.run(run, flags_parser=parse)
+
+
+def json_output(path: str | None) -> Callable[[dict[str, Any]], None]:
+    """Return a function that writes --output (or nothing, without one), having made sure before the work that it can.
+
+    Raises:
+      UserError: it cannot.
+    """
+    target = Path(path) if path else None
+    if target is not None and not os.access(target.absolute().parent, os.W_OK):
+        raise UserError(f"--output={path}: there is no folder {target.parent} that can be written to")
+    return lambda value: write_whole(target, to_json(value)) if target else None
 
 
 def _fail(line: str, *, debug: bool) -> NoReturn:

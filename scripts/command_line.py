@@ -5,9 +5,26 @@ import re
 import traceback
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from configs import base
 from train.errors import UserError, nearest
 from train.settings import leaves
+
+
+def config_arguments(argv: list[str]) -> list[str]:
+    """Return the part of a command line that makes the config, each flag and its value as one `--name=value`."""
+    arguments: list[str] = []
+    takes_value = False
+    for argument in argv[1:]:
+        if match := re.match(r"--?((?:no)?config(?:\.[^=]*)?)(=.*)?$", argument, re.DOTALL):
+            arguments.append(f"--{match[1]}{match[2] or ''}")
+            takes_value = not match[2]
+        else:
+            if takes_value and not argument.startswith("-"):
+                arguments[-1] += f"={argument}"
+            takes_value = False
+    return arguments
 
 
 def check_config(argv: list[str], configs: Path) -> None:
@@ -16,18 +33,37 @@ def check_config(argv: list[str], configs: Path) -> None:
     Raises:
       UserError: names what is nearest, of the files in `configs` or of the keys of configs/base.py.
     """
-    known = dict(leaves(base.get_config()))
-    sections = {key.rpartition(".")[0] for key in known}
-    for argument in argv:
-        if match := re.fullmatch(r"--?config=([^:]*)(:.*)?", argument):
-            path = Path(match[1])
+    known = [key for key, _ in leaves(base.get_config())]
+    for argument in config_arguments(argv):
+        name, _, value = argument.removeprefix("--").partition("=")
+        key = name.removeprefix("no").removeprefix("config").removeprefix(".")
+        if not key:
+            path = Path(value.partition(":")[0])
             if not path.is_file():
                 have = sorted(file.name for file in configs.glob("*.py") if file.name not in ("base.py", "__init__.py"))
-                raise UserError(
-                    f"{argument}: no such file{nearest(path.name, have)}; {configs.name}/ has {', '.join(have)}"
-                )
-        elif (match := re.match(r"--?(?:no)?config\.([^=]*)", argument)) and match[1] not in known.keys() | sections:
-            raise UserError(_unknown_key(match[1]))
+                hint = f"{nearest(path.name, have)}; {configs.name}/ has {', '.join(have)}"
+                raise UserError(f"--config={value}: no such file{hint}")
+        elif inside := [leaf for leaf in known if leaf.startswith(f"{key}.")]:
+            raise UserError(f"config.{key} is a section: set one of its keys, config.{', config.'.join(inside)}")
+        elif key not in known:
+            raise UserError(_unknown_key(key))
+
+
+def check_keys(config: object) -> None:
+    """Refuse what a config file has returned if its keys are not those of configs/base.py.
+
+    Raises:
+      UserError: names the key that is missing or too many.
+    """
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"--config: get_config() has returned {type(config).__name__}, not base.get_config()'s ConfigDict"
+        )
+    has, known = {key for key, _ in leaves(config)}, {key for key, _ in leaves(base.get_config())}
+    for key in sorted(has - known):
+        raise UserError(_unknown_key(key))
+    for key in sorted(known - has):
+        raise UserError(f"config.{key} is missing: a config begins with base.get_config()")
 
 
 def _unknown_key(key: str) -> str:

@@ -13,7 +13,7 @@ from absl import flags
 from scripts import command
 from train.errors import UserError
 from train.evaluate import evaluate_run
-from train.run import RunFolder, to_json, write_whole
+from train.run import RunFolder
 
 _RUN = flags.DEFINE_string("run", None, "The run folder.")
 _SOURCE = flags.DEFINE_string(
@@ -31,14 +31,13 @@ def main() -> None:
         raise UserError("--run=FOLDER is missing: a run folder that scripts.train has made")
     folder = RunFolder(Path(_RUN.value))
     source = _SOURCE.value or folder.config.dataset.source
+    write = command.json_output(_OUTPUT.value)
     figures = {"source": source, "protocol": _PROTOCOL.value} | evaluate_run(folder, source)
-    print(
-        ", ".join(
-            f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}" for name, value in figures.items()
-        )
-    )
-    if _OUTPUT.value:
-        write_whole(Path(_OUTPUT.value), to_json(figures))
+    for name, value in figures.items():
+        print(f"{name:14} {f'{value:.6g}' if isinstance(value, float) else value}")
+    if figures["split"] == "all":
+        print("These are all images of the source: if the network has seen some in training, the figures flatter it.")
+    write(figures)
 
 
 if __name__ == "__main__":

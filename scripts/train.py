@@ -25,7 +25,7 @@ def main() -> None:
     """Train, or draw."""
     config = flags.FLAGS.config
     if _PREVIEW.value:
-        settings.check(config)
+        settings.resolve(config)
         rows = preview.save(dataset.load(config.dataset).train, config, Path(_PREVIEW.value))
         print(f"{_PREVIEW.value}: rows from the top: {', '.join(rows)}")
     elif _WORKDIR.value:

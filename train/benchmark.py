@@ -13,14 +13,12 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from train import devices, network, settings
+from train import devices, settings
 from train.data import dataset
 from train.data.order import batch_indices
 from train.errors import UserError
-from train.optimizer import make_optimizer, make_schedule
-from train.run import METRICS, RESULT
-from train.step import compile_train_step, init_state
-from train.timetable import Timetable
+from train.prepare import prepare
+from train.run import CONFIG, METRICS, RESULT
 
 Measurement = Callable[[], float]
 # Starts scripts.train on the same config with these flags more.
@@ -38,19 +36,11 @@ def bare_step(config: ConfigDict, compiler_options: dict[str, str] | None = None
       compiler_options: for XLA; by default those that training uses.
       seconds: how long one measurement takes at least.
     """
-    settings.check(config)
+    settings.resolve(config)
     train_set = dataset.load(config.dataset).train
     count, batch_size = len(train_set.labels), config.train.batch_size
-    graph, _, _ = network.describe(config)
-    mesh = devices.make_mesh(config.mesh.data)
-    timetable = Timetable(config, count)
-    optimizer = make_optimizer(
-        config.optimizer, make_schedule(config.schedule, timetable.steps_per_epoch, timetable.total)
-    )
-    everywhere = devices.replicated(mesh)
-    state = jax.jit(partial(init_state, config, optimizer), out_shardings=everywhere)()
-    examples = jax.device_put(train_set, everywhere)
-    step = compile_train_step(graph, optimizer, config, mesh, state, examples, compiler_options)
+    prepared = prepare(config, train_set, devices.make_mesh(config.mesh.data), compiler_options)
+    state, step, examples = prepared.state, prepared.train_step, prepared.examples
 
     def measure() -> float:
         nonlocal state
@@ -66,17 +56,30 @@ def bare_step(config: ConfigDict, compiler_options: dict[str, str] | None = None
 
 
 def _compiler(config: ConfigDict, launch: Launch) -> dict[str, Measurement]:
-    return {"bare step": bare_step(config.copy_and_resolve_references()), "XLA's defaults": bare_step(config, {})}
+    return {
+        "training's options": bare_step(config.copy_and_resolve_references()),
+        "XLA's defaults": bare_step(config, {}),
+    }
 
 
 def _loop(config: ConfigDict, launch: Launch) -> dict[str, Measurement]:
-    def whole() -> float:
-        with tempfile.TemporaryDirectory() as folder:
-            run = Path(folder, "run")
-            _wait(launch([f"--workdir={run}", "--config.train.epochs=3", "--config.schedule.warmup_epochs=1"]))
-            return json.loads((run / RESULT).read_text())["train"]["images_per_second"]
+    return {"scripts.train": partial(_launched, launch, "training"), "bare step": bare_step(config)}
 
-    return {"scripts.train": whole, "bare step": bare_step(config)}
+
+def _run(config: ConfigDict, launch: Launch) -> dict[str, Measurement]:
+    return {"scripts.train, all of it": partial(_launched, launch, "everything"), "bare step": bare_step(config)}
+
+
+def _launched(launch: Launch, what: str) -> float:
+    """Images/s of three epochs of scripts.train: over the time of its steps, or over all behind the compilation."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder, "run")
+        _wait(launch([f"--workdir={run}", "--config.train.epochs=3", "--config.schedule.warmup_epochs=1"]))
+        result = json.loads((run / RESULT).read_text())
+        if what == "training":
+            return result["train"]["images_per_second"]
+        images = result["step"] * json.loads((run / CONFIG).read_text())["train"]["batch_size"]
+        return images / (result["seconds"] - result["compile_seconds"])
 
 
 def _start(config: ConfigDict, launch: Launch) -> dict[str, Measurement]:
@@ -87,7 +90,7 @@ def _start(config: ConfigDict, launch: Launch) -> dict[str, Measurement]:
             process = launch([f"--compilation_cache={cache}", f"--workdir={run}", "--config.log.every_steps=1"])
             try:
                 while not ((run / METRICS).exists() and (run / METRICS).stat().st_size):
-                    if process.poll():
+                    if process.poll() is not None:
                         _wait(process)
                     time.sleep(0.005)
                 return time.perf_counter() - began
@@ -95,8 +98,8 @@ def _start(config: ConfigDict, launch: Launch) -> dict[str, Measurement]:
                 process.kill()
                 process.wait()
 
-    cache = tempfile.mkdtemp(prefix="oldmasters-benchmark-")  # for all repetitions: the first, a warm-up, fills it
-    return {"warm cache": partial(first_step, cache), "no cache": partial(first_step, "")}
+    cache = tempfile.TemporaryDirectory()  # for all turns: the first, which does not count, fills it
+    return {"warm cache": lambda: first_step(cache.name), "no cache": partial(first_step, "")}
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:
@@ -104,11 +107,12 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
         raise UserError(f"scripts.train has failed with status {process.returncode}; its message stands above")
 
 
-# What each suite compares: its first figure over its second is the ratio.
+# What each suite measures, and its two sides: the first figure over the second is the ratio.
 SUITES: Mapping[str, tuple[str, Callable[[ConfigDict, Launch], dict[str, Measurement]]]] = {
-    "compiler": ("images/s", _compiler),  # the bare step, compiled as training compiles it and as XLA does by itself
-    "loop": ("images/s", _loop),  # all of scripts.train, and the bare step
-    "start": ("s to the first step", _start),  # from the start of the process, with compiled programs kept or not
+    "compiler": ("images_per_second", _compiler),  # the step, as training compiles it and as XLA does by itself
+    "loop": ("images_per_second", _loop),  # steps as scripts.train takes them, and the bare step
+    "run": ("images_per_second", _run),  # the same with start, evaluations and checkpoints, and the bare step
+    "start": ("seconds_to_first_step", _start),  # from the start of the process, compiled programs kept or not
 }
 
 
@@ -116,7 +120,8 @@ def measure(suite: str, config: ConfigDict, launch: Launch, repeats: int) -> dic
     """Measure both sides of a suite in turns, after one turn that does not count.
 
     Returns:
-      suite, unit, for each side its median, minimum and maximum, and the ratio of the medians.
+      A row: suite, setting, UNIT (median), spread ([minimum, maximum]), peer_setting, peer_UNIT, peer_spread, and the
+      ratio of the medians; UNIT is images_per_second or seconds_to_first_step.
     """
     unit, make = SUITES[suite]
     sides = make(config, launch)
@@ -126,9 +131,8 @@ def measure(suite: str, config: ConfigDict, launch: Launch, repeats: int) -> dic
             figure = side()
             if turn:
                 figures[name].append(figure)
-    summary = {
-        name: {"median": statistics.median(values), "minimum": min(values), "maximum": max(values)}
-        for name, values in figures.items()
-    }
-    first, second = (row["median"] for row in summary.values())
-    return {"suite": suite, "unit": unit, "sides": summary, "ratio": first / second}
+    row: dict[str, Any] = {"suite": suite}
+    for prefix, (name, values) in zip(("", "peer_"), figures.items(), strict=True):
+        row |= {f"{prefix}setting": name, f"{prefix}{unit}": statistics.median(values)}
+        row[f"{prefix}spread"] = [min(values), max(values)]
+    return row | {"ratio": row[unit] / row[f"peer_{unit}"]}

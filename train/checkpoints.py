@@ -42,7 +42,7 @@ def load_network(folder: RunFolder, mesh: Mesh) -> tuple[nnx.GraphDef, PyTree, P
     like = {"params": params, "stats": stats, "ema": params if folder.config.train.ema else {}}
     everywhere = devices.replicated(mesh)
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), like)
-    with Checkpoints(folder.path) as checkpoints:
+    with Checkpoints(folder.path, read_only=True) as checkpoints:
         best = checkpoints.best()
         if best is None:
             raise UserError(f"{checkpoints.path}: there is no checkpoint yet")
@@ -62,10 +62,12 @@ class Checkpoints:
     Args:
       folder: the run folder.
       keep: how many of the last.
+      read_only: leave everything as it is: the run may be training in another process.
     """
 
-    def __init__(self, folder: Path, keep: int = 1) -> None:
+    def __init__(self, folder: Path, keep: int = 1, *, read_only: bool = False) -> None:
         self.path = folder / "checkpoints"
+        self._read_only = read_only
         best = preservation_policy.BestN(get_metric_fn=_accuracy, n=1, keep_checkpoints_without_metrics=False)
         self._manager = ocp.CheckpointManager(
             self.path.absolute(),
@@ -74,7 +76,9 @@ class Checkpoints:
                     [preservation_policy.LatestN(keep), best]
                 ),
                 best_fn=_accuracy,  # it makes Orbax store and compare metrics; the policy above decides what stays
-                cleanup_tmp_directories=True,
+                read_only=read_only,
+                create=not read_only,
+                cleanup_tmp_directories=not read_only,
             ),
             item_names=("network", "optimizer", "progress"),
         )
@@ -131,7 +135,7 @@ class Checkpoints:
     def _cannot_write(self, error: Exception) -> UserError:
         return UserError(
             f"{self.path}: a checkpoint cannot be written ({_reason(error)}); "
-            "make room or mend the folder, and the same command resumes from the last good one"
+            "make room or mend the folder, and run the same command again"
         )
 
     def restore(self, step: int, state: State) -> tuple[State, dict[str, Any]]:
@@ -161,6 +165,8 @@ class Checkpoints:
         # After an error only the first one matters: what then fails in the background is its consequence.
         with contextlib.suppress(*((Exception,) if error else ())):
             self._manager.close()
+        if self._read_only:
+            return
         for unfinished in self.path.glob("*.orbax-checkpoint-tmp"):
             shutil.rmtree(unfinished, ignore_errors=True)
 

@@ -63,11 +63,14 @@ def make_evaluator(graph: nnx.GraphDef, config: ConfigDict, mesh: Mesh) -> Evalu
 def evaluate_run(folder: RunFolder, source: str) -> dict[str, Any]:
     """Evaluate the best checkpoint of a run on a source's test images (see `dataset.load_test`).
 
+    Returns:
+      split (which images: "test", "val" or "all"), and what an evaluator returns.
+
     Raises:
       UserError: there is no checkpoint, or the source does not suit the network.
     """
     config = folder.config
-    examples = dataset.load_test(config.dataset, source, folder.environment["data"]["fingerprint"])
+    examples, split = dataset.load_test(config.dataset, source, folder.environment["data"]["fingerprint"])
     mesh = devices.make_mesh(None)
     graph, params, stats = load_network(folder, mesh)
-    return make_evaluator(graph, config, mesh)(params, stats, examples)
+    return {"split": split} | make_evaluator(graph, config, mesh)(params, stats, examples)

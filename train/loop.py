@@ -1,13 +1,15 @@
 """The main job: from a config to a finished run folder."""
 
+import contextlib
+import math
 import statistics
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -19,12 +21,10 @@ from train.data.order import batch_indices
 from train.errors import NotFiniteError, UserError
 from train.evaluate import make_evaluator
 from train.meter import Meter
-from train.optimizer import make_optimizer, make_schedule
+from train.prepare import prepare
 from train.progress import Display
-from train.run import METRICS, RESULT, MetricsLog, RunFolder, read_metrics
+from train.run import METRICS, RESULT, MetricsLog, RunFolder, lock, read_metrics
 from train.signals import InterruptedRun, Signals
-from train.step import State, compile_train_step, init_state
-from train.timetable import Timetable
 
 
 def train(config: ConfigDict, workdir: Path) -> None:
@@ -35,82 +35,75 @@ def train(config: ConfigDict, workdir: Path) -> None:
       workdir: the run folder.
 
     Raises:
-      UserError: config, data or folder are not as they must be, or the loss is not finite.
+      UserError: config, data or folder are not as they must be, or a loss is not finite.
       InterruptedRun: SIGTERM or Ctrl-C; the run can be resumed.
     """
-    settings.check(config)
+    settings.resolve(config)
     data = dataset.load(config.dataset)
-    graph, params, _ = network.describe(config)
+    _, params, _ = network.describe(config)
     mesh = devices.make_mesh(config.mesh.data)
     if config.train.batch_size % (mesh.size * config.train.accumulate):
         raise UserError(
             f"config.train.batch_size={config.train.batch_size}: must be a multiple of {mesh.size} devices "
             f"(config.mesh.data) times {config.train.accumulate} parts (config.train.accumulate)"
         )
-    folder = RunFolder.create(workdir, config, environment.describe(config.dataset.source, data))
-    if folder.result is None:
-        counts = folder.environment["data"]["counts"]
-        print(
-            f"{config.model.name}: {network.count_parameters(params):,} parameters, {config.precision}, "
-            f"{jax.default_backend()} x {mesh.size}; {config.dataset.source}: "
-            + ", ".join(f"{count:,} {role}" for role, count in counts.items()),
-            flush=True,
-        )
-        try:
-            folder.finish(_fit(config, data, graph, mesh, workdir))
-        except OSError as error:
-            raise UserError(
-                f"{workdir}: cannot be written ({error.strerror}); make room or mend the folder, "
-                "and the same command resumes from the last checkpoint"
-            ) from error
-    else:
-        print(f"{workdir}: this run is finished")
+    with lock(workdir):
+        folder = RunFolder.create(workdir, config, environment.describe(config.dataset.source, data))
+        if folder.result is None:
+            counts = folder.environment["data"]["counts"]
+            print(
+                f"{config.model.name}: {network.count_parameters(params):,} parameters, {config.precision}, "
+                f"{jax.default_backend()} x {mesh.size}; {config.dataset.source}: "
+                + ", ".join(f"{count:,} {role}" for role, count in counts.items()),
+                flush=True,
+            )
+            try:
+                folder.finish(_fit(config, data, mesh, workdir))
+            except BrokenPipeError:  # of the standard output, not of the folder
+                raise
+            except OSError as error:
+                raise UserError(
+                    f"{workdir}: cannot be written ({error.strerror}); make room or mend the folder, "
+                    "and run the same command again"
+                ) from error
+        else:
+            print(f"{workdir}: this run is finished")
     assert folder.result is not None
     print(_summary(folder.result, workdir))
 
 
-def _fit(config: ConfigDict, data: Dataset, graph: nnx.GraphDef, mesh: Mesh, workdir: Path) -> dict[str, Any]:
+def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, workdir: Path) -> dict[str, Any]:
     """Take every step that is left, and return what result.json holds."""
     began = time.perf_counter()
-    images = len(data.train.labels)
-    timetable = Timetable(config, images)
-    schedule = make_schedule(config.schedule, timetable.steps_per_epoch, timetable.total)
-    optimizer = make_optimizer(config.optimizer, schedule)
-    everywhere = devices.replicated(mesh)
-    state: State = jax.jit(partial(init_state, config, optimizer), out_shardings=everywhere)()
-
     with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
-        progress: dict[str, Any] = {"seconds": 0.0, "sums": None}
-        first = checkpoints.latest() or 0
-        if first:
-            state, progress = checkpoints.restore(first, state)
-            print(f"resuming after step {first:,} of {timetable.total:,}", flush=True)
-
-        examples = jax.device_put(data.train, everywhere)
-        draw = partial(batch_indices, images, config.train.batch_size, config.seed)
-        compiling = time.perf_counter()
-        train_step = compile_train_step(graph, optimizer, config, mesh, state, examples)
-        compile_seconds = round(time.perf_counter() - compiling, 3)
-        evaluate = make_evaluator(graph, config, mesh)
-        learning_rate = jax.jit(schedule)
-
-        with (
-            MetricsLog(workdir, first, tensorboard=config.log.tensorboard) as log,
-            Display(first, timetable.total, timetable.steps_per_epoch) as display,
-            Signals() as signals,
-        ):
+        with Signals() as signals:
+            graph, timetable, schedule, state, examples, train_step, compile_seconds = prepare(config, data.train, mesh)
+            learning_rate = jax.jit(schedule)
+            evaluate = make_evaluator(graph, config, mesh)
+            draw = partial(batch_indices, len(data.train.labels), config.train.batch_size, config.seed)
+            progress: dict[str, Any] = {"seconds": 0.0, "sums": None}
+            first = checkpoints.latest() or 0
+            if first:
+                state, progress = checkpoints.restore(first, state)
+                print(f"resuming after step {first:,} of {timetable.total:,}", flush=True)
 
             def seconds() -> float:
                 return round(progress["seconds"] + time.perf_counter() - began, 3)
 
             def record(split: str, step: int, values: dict[str, Any]) -> dict[str, Any]:
+                if not math.isfinite(values["loss"]):
+                    raise NotFiniteError(f"the {split} loss after step {step:,} is {values['loss']}")
                 where = {"step": step, "epoch": round(step / timetable.steps_per_epoch, 4), "split": split}
                 line = where | values | {"learning_rate": learning_rate(step - 1).item(), "seconds": seconds()}
                 log.write(line)
                 return line
 
             meter = Meter(config.train.batch_size, progress["sums"])
-            try:
+            with (
+                MetricsLog(workdir, first, tensorboard=config.log.tensorboard) as log,
+                Display(first, timetable.total, config.train.epochs) as display,
+                _one_line_if_not_finite(config, checkpoints),
+            ):
                 for step in range(first + 1, timetable.total + 1):
                     state, metrics = train_step(state, examples, draw(step - 1))
                     meter.add(step, metrics)
@@ -124,22 +117,25 @@ def _fit(config: ConfigDict, data: Dataset, graph: nnx.GraphDef, mesh: Mesh, wor
                             display.validation(record("validation", step, validation))
                     if timetable.saves(step) or signals.number:
                         with meter.paused() as sums:
+                            log.sync()  # what a checkpoint has passed must not be lost before it
                             checkpoints.save(state, {"seconds": seconds(), "sums": sums}, validation)
                     if signals.number:
                         checkpoints.wait()
                         raise InterruptedRun(workdir, step, timetable.total, signals.number)
-            except NotFiniteError as error:
-                raise UserError(_diverged(error, config, checkpoints)) from error
 
         checkpoints.wait()
         best = checkpoints.best()
         assert best is not None, "the last step is saved"
         trained = checkpoints.restore_network(best, network_of(state))
+        with _one_line_if_not_finite(config, checkpoints):
+            test = evaluate(trained["ema"] or trained["params"], trained["stats"], data.test)
+            if not math.isfinite(test["loss"]):
+                raise NotFiniteError(f"the test loss after step {best:,} is {test['loss']}")
         training = [line for line in read_metrics(workdir / METRICS) if line["split"] == "train"]
         return {
             "step": timetable.total,
             "best_step": best,
-            "seconds": round(progress["seconds"] + time.perf_counter() - began, 3),
+            "seconds": seconds(),
             "parameters": network.count_parameters(trained["params"]),
             "compile_seconds": compile_seconds,
             "train": {
@@ -148,18 +144,22 @@ def _fit(config: ConfigDict, data: Dataset, graph: nnx.GraphDef, mesh: Mesh, wor
                 "images_per_second": statistics.median(line["images_per_second"] for line in training),
             },
             "test_split": data.test_split,
-            "test": evaluate(trained["ema"] or trained["params"], trained["stats"], data.test),
+            "test": test,
         }
 
 
-def _diverged(error: NotFiniteError, config: ConfigDict, checkpoints: Checkpoints) -> str:
-    kept = checkpoints.latest()
-    return (
-        f"{error}; "
-        + (f"the checkpoint of step {kept:,} is kept" if kept is not None else "there is no checkpoint before it")
-        + "; try config.optimizer.clip_norm=1, or a config.schedule.learning_rate "
-        f"below {config.schedule.learning_rate:g}"
-    )
+@contextlib.contextmanager
+def _one_line_if_not_finite(config: ConfigDict, checkpoints: Checkpoints) -> Iterator[None]:
+    try:
+        yield
+    except NotFiniteError as error:
+        kept = checkpoints.latest()
+        raise UserError(
+            f"{error}; "
+            + (f"the checkpoint of step {kept:,} is kept" if kept is not None else "there is no checkpoint before it")
+            + "; try config.optimizer.clip_norm=1, or a config.schedule.learning_rate "
+            f"below {config.schedule.learning_rate:g}"
+        ) from error
 
 
 def _summary(result: dict[str, Any], workdir: Path) -> str:

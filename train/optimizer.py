@@ -18,7 +18,10 @@ def _step(
     peak: float, warmup: int, total: int, epoch: float, *, milestones: tuple[float, ...] = (), factor: float = 0.1
 ) -> optax.Schedule:
     # Milestones count from the start of training; the joined schedule counts from the end of the warm-up.
-    falls = {round(milestone * epoch) - warmup: factor for milestone in milestones}
+    falls: dict[int, float] = {}
+    for milestone in milestones:
+        step = round(milestone * epoch) - warmup
+        falls[step] = falls.get(step, 1.0) * factor
     return _with_warmup(peak, warmup, optax.piecewise_constant_schedule(peak, falls))
 
 
@@ -69,7 +72,7 @@ def _options(section: ConfigDict, signature_of: Callable[..., Any]) -> dict[str,
 def make_schedule(config: ConfigDict, steps_per_epoch: float, total_steps: int) -> optax.Schedule:
     """Return the learning rate by step, from the completed section `schedule`."""
     make = SCHEDULES[config.name]
-    warmup = round(config.warmup_epochs * steps_per_epoch)
+    warmup = min(round(config.warmup_epochs * steps_per_epoch), total_steps - 1)  # rounding may leave no step behind it
     return make(config.learning_rate, warmup, total_steps, steps_per_epoch, **_options(config, make))
 
 

@@ -17,12 +17,12 @@ class Display:
     Args:
       first: the step it starts from.
       total: the step it ends at.
-      steps_per_epoch: steps an epoch, perhaps not whole.
+      epochs: how many epochs the steps are.
     """
 
-    def __init__(self, first: int, total: int, steps_per_epoch: float) -> None:
+    def __init__(self, first: int, total: int, epochs: float) -> None:
         self._total = total
-        self._steps_per_epoch = steps_per_epoch
+        self._epochs_in_total = epochs
         self._console = Console()
         self._bar = None
         self._shown = time.monotonic()
@@ -76,7 +76,7 @@ class Display:
             print(line, flush=True)
 
     def _epochs(self, step: int) -> str:
-        return f"epoch {step / self._steps_per_epoch:.1f}/{self._total / self._steps_per_epoch:.0f}"
+        return f"epoch {step / self._total * self._epochs_in_total:.1f}/{self._epochs_in_total:g}"
 
 
 def _words(record: dict[str, Any]) -> str:

@@ -5,10 +5,12 @@ are cut back to the step that a resumed run starts at.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -47,7 +49,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config: ConfigDict, environment: dict[str, Any]) -> "RunFolder":
-        """Make the folder, or open the one that an earlier launch of the same run has made.
+        """Make a run folder of an existing one, or open what an earlier launch of the same run has made of it.
 
         Raises:
           UserError: the folder holds another run (its differing keys are named) or other files, or cannot be written.
@@ -58,9 +60,7 @@ class RunFolder:
             if folder.result is None:
                 folder._note_resumption(environment)
             return folder
-        existed = path.exists()
         try:
-            path.mkdir(parents=True, exist_ok=True)
             # A launch that was killed here may have left these behind.
             unfinished = {ENVIRONMENT, _draft(path / ENVIRONMENT).name, _draft(path / CONFIG).name}
             if {entry.name for entry in path.iterdir()} - unfinished:
@@ -70,8 +70,6 @@ class RunFolder:
         except OSError as error:
             with contextlib.suppress(OSError):
                 (path / ENVIRONMENT).unlink(missing_ok=True)
-                if not existed:
-                    path.rmdir()
             raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --workdir") from error
         return cls(path)
 
@@ -86,9 +84,10 @@ class RunFolder:
                 f"{self.path}: holds a run of another config ({'; '.join(different)}); "
                 "choose another --workdir, or set these as they were"
             )
-        if config.train.epochs > self.config.train.epochs:  # the only difference there can be: the run is made longer
+        if config.train.epochs > self.config.train.epochs:  # the run is made longer
             (self.path / RESULT).unlink(missing_ok=True)
             self.result = None
+        if settings.to_json(config) != settings.to_json(self.config):  # longer, or the data lies elsewhere now
             write_whole(self.path / CONFIG, settings.to_json(config))
             self.config = config
 
@@ -104,6 +103,36 @@ class RunFolder:
         """Write result.json: from here on the run is finished."""
         write_whole(self.path / RESULT, to_json(result))
         self.result = result
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Make the folder if need be, and keep other launches out of it; a killed one leaves no lock behind.
+
+    If anything fails in the meantime, a folder that was made here and is still empty goes again.
+
+    Raises:
+      UserError: another process has it, or it cannot be made.
+    """
+    existed = path.exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --workdir") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{path}: another process trains there; wait, or choose another --workdir") from error
+        except OSError:  # a file system without locks: better none than no training
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+        if not existed:
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 class MetricsLog:
@@ -131,9 +160,13 @@ class MetricsLog:
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one line; it is in the system's hands, and survives a kill, when this returns."""
-        self._file.write(json.dumps(record) + "\n")
+        self._file.write(json.dumps(record, allow_nan=False) + "\n")
         self._file.flush()
         self._scalars(record)
+
+    def sync(self) -> None:
+        """Bring all lines to the disk, past any cut of power."""
+        os.fsync(self._file.fileno())
 
     def _scalars(self, record: dict[str, Any]) -> None:
         if self._events is None:
@@ -168,6 +201,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that at any moment the old or the new one stands there, whole."""
+    path = path.resolve()  # of a link, the target is replaced
     draft = _draft(path)
     try:
         with draft.open("w") as file:
@@ -186,4 +220,4 @@ def _draft(path: Path) -> Path:
 
 def to_json(value: dict[str, Any]) -> str:
     """Return indented JSON text."""
-    return json.dumps(value, indent=2) + "\n"
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"

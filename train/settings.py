@@ -1,7 +1,8 @@
 """What a config must satisfy beyond the types that configs/base.py gives, and how it is completed, stored and compared.
 
-A config is checked before any data is read. `complete` then gives every placeholder its value, so that the run folder's
-config.json says what was done even where later versions have other defaults.
+A config is resolved before any data is read: every value is checked, and what the network, the optimizer and the
+schedule have defaults for gets them. What the data knows, `dataset.load` fills in. So the run folder's config.json says
+what was done, even where later versions have other defaults.
 """
 
 import inspect
@@ -10,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import ConfigDict
 
 from models import NETWORKS
 from models.layers import ACTIVATIONS, POOLINGS
@@ -29,7 +30,7 @@ def one_of(*choices: str) -> Rule:
 
 def between(low: float, high: float = math.inf, *, above: bool = False, below: bool = False) -> Rule:
     """The value is finite and within the bounds; `above` and `below` leave the bounds themselves out."""
-    words = f"must be {'above' if above else 'at least'} {low:g}"
+    words = f"must be {'above' if above else 'at least'} {low:g}" if low > -math.inf else "must be finite"
     if high < math.inf:
         words += f" and {'below' if below else 'at most'} {high:,.10g}"
 
@@ -66,6 +67,7 @@ RULES: Mapping[str, Rule] = {
     "dataset.test": between(0, above=True),
     "dataset.split_seed": between(0, 2**32 - 1),
     "dataset.classes": between(2),
+    "dataset.mean": every(between(-math.inf), float, int),
     "dataset.std": every(between(0, above=True), float, int),
     "augment.shift": between(0),
     "augment.rotate": between(0, 180),
@@ -101,14 +103,14 @@ def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
     """Yield (dotted key, value) of every leaf, in alphabetical order."""
     for key in sorted(config):
         value = config[key]
-        if isinstance(value, Mapping | ConfigDict | FrozenConfigDict):
+        if isinstance(value, Mapping | ConfigDict):
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
 
-def check(config: ConfigDict) -> None:
-    """Check every value that is set, and those that depend on each other.
+def resolve(config: ConfigDict) -> None:
+    """Check every value that is set, and those that depend on each other; give options their defaults, in place.
 
     Raises:
       UserError: names the key, the value and what it must be.
@@ -134,16 +136,12 @@ def check(config: ConfigDict) -> None:
 def _fill(section: ConfigDict, table: Mapping[str, Callable[..., Any]], path: str) -> None:
     """Give the options of what the section names their defaults; refuse an option that only another choice takes.
 
-    The options and their defaults are read off the signatures of the table's functions and classes.
+    The options are the keyword parameters of the table's functions and classes that are keys of the section.
     """
-    options = {
-        name: {
-            parameter.name: parameter.default
-            for parameter in inspect.signature(_constructor(choice)).parameters.values()
-            if parameter.name in section and parameter.default is not parameter.empty
-        }
-        for name, choice in table.items()
-    }
+    options = {}
+    for name, choice in table.items():
+        keywords = (choice.__init__ if inspect.isclass(choice) else choice).__kwdefaults__ or {}
+        options[name] = {key: default for key, default in keywords.items() if key in section}
     accepted = options[section.name]
     for key in sorted(set().union(*options.values())):
         if key in accepted and section[key] is None:
@@ -151,11 +149,6 @@ def _fill(section: ConfigDict, table: Mapping[str, Callable[..., Any]], path: st
         elif key not in accepted and section[key] is not None:
             takes = ", ".join(sorted(accepted)) or "no options"
             raise UserError(f"config.{path}.{key}={section[key]}: {section.name} does not take it (it takes {takes})")
-
-
-def _constructor(choice: Callable[..., Any]) -> Callable[..., Any]:
-    # A Flax module's metaclass hides the signature of its constructor from `inspect`.
-    return choice.__init__ if inspect.isclass(choice) else choice
 
 
 def to_json(config: ConfigDict) -> str:

@@ -7,10 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from train import devices
 from train.data.examples import Examples
 from train.data.transforms import augment, normalise
 from train.network import PyTree, build
@@ -76,7 +74,8 @@ def make_train_step(
             (part_loss, (part_correct, stats)), part_grads = gradient_of(params, stats, images, labels, key)
             return ((loss + part_loss, (correct + part_correct, stats)), jax.tree.map(jnp.add, grads, part_grads)), None
 
-        split = [x.reshape(parts, -1, *x.shape[1:]) for x in (images, labels)]
+        # Each part takes every parts-th image, so that it lies on all the devices that share the batch.
+        split = [x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1) for x in (images, labels)]
         zeros = jax.tree.map(jnp.zeros_like, params)
         start = ((jnp.zeros(()), (jnp.zeros((), jnp.int32), stats)), zeros)
         sums, _ = jax.lax.scan(add_part, start, (*split, jax.random.split(key, parts)))
@@ -101,38 +100,3 @@ def make_train_step(
         return State(state.step + 1, params, stats, ema, optimizer_state), Metrics(loss, correct)
 
     return train_step
-
-
-def compile_train_step(
-    graph: nnx.GraphDef,
-    optimizer: optax.GradientTransformation,
-    config: ConfigDict,
-    mesh: Mesh,
-    state: State,
-    examples: Examples,
-    compiler_options: dict[str, str] | None = None,
-) -> jax.stages.Compiled:
-    """Compile the step for these shapes: replicated state and examples, a batch shared by the devices.
-
-    The state passed to it is donated: only the one it returns may be used afterwards.
-
-    Args:
-      graph: of the network.
-      optimizer: as in `make_train_step`.
-      config: completed.
-      mesh: of devices.
-      state: an example of it; nothing is computed.
-      examples: likewise.
-      compiler_options: for XLA; by default those of `devices.compiler_options`.
-    """
-    if compiler_options is None:
-        compiler_options = devices.compiler_options(config.precision)
-    everywhere = devices.replicated(mesh)
-    step = jax.jit(
-        make_train_step(graph, optimizer, config),
-        donate_argnums=0,
-        in_shardings=(everywhere, everywhere, devices.by_batch(mesh)),
-        out_shardings=everywhere,
-        compiler_options=compiler_options,
-    )
-    return step.lower(state, examples, jax.ShapeDtypeStruct((config.train.batch_size,), jnp.int32)).compile()

@@ -18,6 +18,8 @@ OneLine = Callable[..., str]
         (["--config.train.epoch=3"], "config.train.epoch: no such key; nearest: config.train.epochs"),
         (["--config.learning_rate=3"], "config.learning_rate: no such key; nearest: config.schedule.learning_rate"),
         (["--config.zzz=3"], "config.zzz: no such key"),
+        (["--config.model=mlp"], "config.model is a section: set one of its keys, config.model.activation"),
+        (["--config", "configs/nope.py"], "--config=configs/nope.py: no such file"),
         (["--config.train.epochs=many"], "--config.train.epochs=many: could not convert string to float: 'many'"),
         (["--config.train.batch_size=1.5"], "--config.train.batch_size=1.5: invalid literal for int()"),
         (["--config.augment.flip=perhaps"], "--config.augment.flip=perhaps"),
@@ -41,6 +43,9 @@ def test_a_wrong_command_line_is_one_line(one_line_error: OneLine, flags: list[s
         ("config.train.epochs = 'many'", "bad.py:5: "),
         ("config.train.epochs = undefined", "bad.py:5: name 'undefined' is not defined"),
         ("config train", "bad.py:5: invalid syntax"),
+        ("config.unlock(); config.train.epoch = 3.0", "config.train.epoch: no such key; nearest: config.train.epochs"),
+        ("config = None", "get_config() has returned NoneType"),
+        ("config = __import__('ml_collections').ConfigDict()", "config.augment.flip is missing"),
     ],
 )
 def test_a_wrong_config_file_is_one_line(one_line_error: OneLine, tmp_path: Path, line: str, message: str) -> None:
@@ -73,7 +78,7 @@ def test_a_run_then_its_evaluation(command: Command, one_line_error: OneLine, tm
     process = command("evaluate", f"--run={tmp_path}/run", f"--output={tmp_path}/figures.json")
     assert process.returncode == 0, process.stderr
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert figures.keys() == {"source", "protocol", "count", "loss", "accuracy", "top5_accuracy"}
+    assert figures.keys() == {"source", "protocol", "split", "count", "loss", "accuracy", "top5_accuracy"}
     result = RunFolder(tmp_path / "run").result
     assert {name: figures[name] for name in result["test"]} == result["test"]
 
@@ -82,6 +87,8 @@ def test_a_run_then_its_evaluation(command: Command, one_line_error: OneLine, tm
     assert "no run folder" in one_line_error("evaluate", f"--run={tmp_path}")
     assert "no such folder" in one_line_error("evaluate", f"--run={tmp_path}/run", f"--source=idx:{tmp_path}/x")
     assert "--run=FOLDER is missing" in one_line_error("evaluate")
+    error = one_line_error("evaluate", f"--run={tmp_path}/run", "--output=/nowhere/f.json")
+    assert "--output=/nowhere/f.json: there is no folder /nowhere that can be written to" in error
 
 
 def test_preview(command: Command, tmp_path: Path) -> None:

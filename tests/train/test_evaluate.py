@@ -11,7 +11,7 @@ from train.evaluate import make_evaluator
 @pytest.mark.parametrize("batch_size", [1, 7, 360, 500])
 def test_every_image_counts_once(config: ConfigDict, batch_size: int) -> None:
     config.evaluate.batch_size = batch_size
-    settings.check(config)
+    settings.resolve(config)
     test = dataset.load(config.dataset).test
     graph, params, stats = network.build(config, jax.random.key(0))
     pixels = (test.images / 255 - config.dataset.mean[0]) / config.dataset.std[0]
@@ -30,7 +30,7 @@ def test_every_image_counts_once(config: ConfigDict, batch_size: int) -> None:
 
 
 def test_top5_of_fewer_classes_is_all(config: ConfigDict) -> None:
-    settings.check(config)
+    settings.resolve(config)
     data = dataset.load(config.dataset)
     config.dataset.class_names = ("zero", "one", "two")
     config.dataset.classes = 3

@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -21,7 +22,8 @@ from train.devices import make_mesh
 from train.errors import UserError
 from train.evaluate import evaluate_run
 from train.optimizer import make_optimizer, make_schedule
-from train.run import METRICS, RunFolder, read_metrics
+from train.run import METRICS, RunFolder, lock, read_metrics
+from train.signals import InterruptedRun
 from train.step import State, init_state
 
 # What a resumed run may have otherwise: DESIGN of the run folder.
@@ -84,7 +86,7 @@ def test_a_run_folder_explains_itself(config: ConfigDict, tmp_path: Path, capsys
     assert {"step", "epoch", "split", "loss", "accuracy", "images_per_second", "learning_rate", "seconds"} == rows[
         0
     ].keys()
-    assert evaluate_run(folder, "digits") == result["test"]
+    assert evaluate_run(folder, "digits") == {"split": "test", **result["test"]}
     assert "test accuracy" in capsys.readouterr().out
 
 
@@ -122,8 +124,7 @@ def test_the_best_is_chosen_on_validation_and_kept(config: ConfigDict, tmp_path:
     assert result["best_step"] == best["step"] < result["step"]
     assert {file.name for file in (tmp_path / "checkpoints").iterdir()} == {str(best["step"]), str(result["step"])}
     # And the test figure is that checkpoint's.
-    folder = RunFolder(tmp_path)
-    assert evaluate_run(folder, "digits") == result["test"]
+    assert evaluate_run(RunFolder(tmp_path), "digits") == {"split": "test", **result["test"]}
 
 
 def test_without_validation_the_last_is_tested(config: ConfigDict, tmp_path: Path) -> None:
@@ -163,6 +164,15 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_what_is_good(config: ConfigDi
     load_network(RunFolder(tmp_path), make_mesh(1))
 
 
+def test_a_disk_too_small_is_said_before_it_is_full(
+    config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 5_000, 5_000))
+    with pytest.raises(UserError, match=r"a checkpoint cannot be written \(it takes 0.0 MB, and 0.0 MB are free\)"):
+        loop.train(fresh(config), tmp_path)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
 def test_a_full_disk_is_one_line(config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise ValueError("RESOURCE_EXHAUSTED: No space left on device\n  and much more")
@@ -194,6 +204,7 @@ def test_an_unwritable_folder_is_one_line(config: ConfigDict, tmp_path: Path) ->
         ("mesh", {"data": 64}, "config.mesh.data=64: there are"),
         ("dataset", {"source": "idx:nowhere"}, "nowhere: no such folder"),
         ("dataset", {"source": "npz:nowhere.npz"}, "nowhere.npz: no such file"),
+        ("dataset", {"mean": ("a",)}, "config.dataset.mean=.*must hold float or int"),
     ],
 )
 def test_bad_input_leaves_no_folder(
@@ -231,9 +242,14 @@ def launch(tmp_path: Path) -> Callable[[Path], subprocess.Popen[str]]:
     return start
 
 
-def wait_for_step(process: subprocess.Popen[str], workdir: Path, step: int) -> None:
-    deadline = time.monotonic() + 120
-    while not any(row["step"] >= step for row in read_metrics(workdir / METRICS)):
+def _reached(path: Path, step: int) -> bool:
+    return any(row["step"] >= step for row in read_metrics(path))
+
+
+def wait_for_step(process: subprocess.Popen[str], workdir: Path, step: int, before: int | None = None) -> None:
+    """Wait until this launch has written a row of that step: it begins with a new file, of another inode."""
+    path, deadline = workdir / METRICS, time.monotonic() + 120
+    while not path.exists() or path.stat().st_ino == before or not _reached(path, step):
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -248,10 +264,11 @@ def test_killed_and_resumed_is_uninterrupted(launch: Callable[[Path], subprocess
     seed = int(os.environ.get("KILL_SEED", random.randrange(10**6)))
     print(f"KILL_SEED={seed} repeats these steps")
     chance = random.Random(seed)
-    steps = sorted(chance.sample(range(5, 220), 3))
+    steps = sorted(chance.sample(range(5, 150), 3))
     for step, number in zip(steps, (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL), strict=True):
+        before = (broken / METRICS).stat().st_ino if (broken / METRICS).exists() else None
         process = launch(broken)
-        wait_for_step(process, broken, step)
+        wait_for_step(process, broken, step, before)
         time.sleep(chance.random() / 10)
         process.send_signal(number)
         output, _ = process.communicate(timeout=60)
@@ -278,6 +295,61 @@ def test_ctrl_c_saves_and_says_how_to_go_on(launch: Callable[[Path], subprocess.
     process = launch(tmp_path / "run")
     output, _ = process.communicate(timeout=300)
     assert f"resuming after step {step:,}" in output
+
+
+def test_a_signal_while_it_compiles_saves_the_first_step(config: ConfigDict, tmp_path: Path) -> None:
+    prepare = loop.prepare
+
+    def interrupted(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return prepare(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "prepare", interrupted)
+        with pytest.raises(InterruptedRun, match="stopped by SIGTERM after step 1 of 61") as interruption:
+            loop.train(fresh(config), tmp_path)
+    assert interruption.value.status == 143
+    loop.train(fresh(config), tmp_path)
+    assert RunFolder(tmp_path).result["step"] == 61
+
+
+def test_evaluating_a_run_in_training_leaves_it_alone(config: ConfigDict, tmp_path: Path) -> None:
+    loop.train(fresh(config), tmp_path)
+    (tmp_path / "checkpoints" / "99.orbax-checkpoint-tmp").mkdir()  # as one that is being written
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    evaluate_run(RunFolder(tmp_path), "digits")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_second_launch_keeps_out(config: ConfigDict, tmp_path: Path) -> None:
+    with lock(tmp_path), pytest.raises(UserError, match="another process trains there"):
+        loop.train(fresh(config), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_validation_that_is_not_finite_stops_too(config: ConfigDict, tmp_path: Path) -> None:
+    # One step to parameters that are finite, and logits of their third power that are not.
+    config.model.hidden = (16, 16)
+    config.schedule.name = "constant"
+    config.schedule.learning_rate = 1e14
+    with pytest.raises(
+        UserError, match=r"the validation loss after step 1 is (nan|inf); there is no checkpoint before"
+    ):
+        loop.train(fresh(config, epochs=0.01), tmp_path)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_moved_data_are_found_again(config: ConfigDict, tmp_path: Path) -> None:
+    data = np.random.default_rng(0)
+    np.savez(tmp_path / "a.npz", image=data.integers(0, 256, (80, 8, 8), dtype=np.uint8), label=np.arange(80) % 4)
+    config.dataset.source = f"npz:{tmp_path}/a.npz"
+    loop.train(fresh(config), tmp_path / "run")
+    (tmp_path / "a.npz").rename(tmp_path / "b.npz")
+    config.dataset.source = f"npz:{tmp_path}/b.npz"
+    loop.train(fresh(config), tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    assert evaluate_run(folder, folder.config.dataset.source)["split"] == "test"
 
 
 @pytest.mark.slow

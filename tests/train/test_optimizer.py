@@ -13,7 +13,7 @@ def rates(epochs: float, **schedule: object) -> np.ndarray:
     config = base.get_config()
     config.schedule.update(schedule)
     config.train.epochs = epochs
-    settings.check(config)
+    settings.resolve(config)
     total = int(epochs * 10)
     rate = make_schedule(config.schedule, 10, total)
     return np.array([rate(step) for step in range(total)])
@@ -29,6 +29,15 @@ def test_step_falls_at_its_epochs(warmup: float) -> None:
     options = {"name": "step", "learning_rate": 1.0, "warmup_epochs": warmup, "milestones": (1, 2.5), "factor": 0.1}
     rate = rates(3, **options)
     np.testing.assert_allclose(rate[[9, 10, 24, 25, 29]], [1, 0.1, 0.1, 0.01, 0.01], rtol=1e-5)
+
+
+def test_milestones_at_one_step_fall_once_each() -> None:
+    rate = rates(3, name="step", learning_rate=1.0, warmup_epochs=0.0, milestones=(1.01, 1.02), factor=0.1)
+    np.testing.assert_allclose(rate[[9, 10]], [1, 0.01], rtol=1e-5)
+
+
+def test_a_warmup_of_all_the_steps_leaves_one() -> None:
+    assert np.all(np.isfinite(rates(1, name="cosine", warmup_epochs=0.99)))
 
 
 def test_cosine_goes_from_the_top_to_nothing() -> None:
@@ -50,7 +59,7 @@ def update(gradient: float, steps: int = 1, params: dict | None = None, **option
     """Parameters after steps with the same gradient everywhere and a rate of 0.1."""
     config = base.get_config()
     config.optimizer.update(options)
-    settings.check(config)
+    settings.resolve(config)
     optimizer = make_optimizer(config.optimizer, lambda step: 0.1)
     params = params or {"kernel": jnp.ones((1, 1)), "bias": jnp.ones(1)}
     state = optimizer.init(params)
@@ -79,10 +88,13 @@ def test_weight_decay_spares_biases_unless_told(name: str, decayed: float) -> No
     assert everything == {"kernel": pytest.approx(decayed), "bias": pytest.approx(decayed)}
 
 
-def test_clipping_is_by_the_norm_of_everything() -> None:
-    # Two gradients of 3 and 4 have a norm of 5; clipped to 1 they are 0.6 and 0.8.
-    config = ConfigDict({"name": "sgd", "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "clip_norm": 1.0})
-    optimizer = make_optimizer(config, lambda step: 1.0)
+def test_clipping_is_of_the_gradient_by_the_norm_of_everything() -> None:
+    # Two gradients of 3 and 4 have a norm of 5; clipped to 1 they are 0.6 and 0.8. The momentum sums what is clipped.
+    config = ConfigDict({"name": "sgd", "momentum": 0.5, "nesterov": False, "weight_decay": 0.0, "clip_norm": 1.0})
+    optimizer = make_optimizer(config, lambda step: 0.1)
     params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
-    updates, _ = optimizer.update({"a": jnp.array([3.0]), "b": jnp.array([4.0])}, optimizer.init(params), params)
-    assert {name: value.item() for name, value in updates.items()} == pytest.approx({"a": -0.6, "b": -0.8})
+    state = optimizer.init(params)
+    for velocity in (1.0, 1.5, 1.75):
+        updates, state = optimizer.update({"a": jnp.array([3.0]), "b": jnp.array([4.0])}, state, params)
+        moved = {name: value.item() for name, value in updates.items()}
+        assert moved == pytest.approx({"a": -0.06 * velocity, "b": -0.08 * velocity})

@@ -13,7 +13,7 @@ ENVIRONMENT = {"data": {"fingerprint": "abc", "source": "digits", "counts": {"tr
 
 @pytest.fixture
 def checked(config: ConfigDict) -> ConfigDict:
-    settings.check(config)
+    settings.resolve(config)
     return config
 
 
@@ -24,6 +24,7 @@ def changed(config: ConfigDict, **train: object) -> ConfigDict:
 
 
 def test_a_folder_opens_again_for_the_same_run(tmp_path: Path, checked: ConfigDict) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
     RunFolder.create(tmp_path / "a" / "b", checked, ENVIRONMENT)
     again = RunFolder.create(tmp_path / "a" / "b", checked, {**ENVIRONMENT, "python": "4.0"})
     assert again.environment == {**ENVIRONMENT, "resumed": [{"python": "4.0"}]}

@@ -14,7 +14,7 @@ def changed(**changes: object) -> ConfigDict:
 
 @pytest.mark.parametrize("experiment", [lenet5_digits, lenet5_fashion_mnist, lenet5_mnist, mlp_mnist])
 def test_every_experiment_is_legal(experiment) -> None:
-    settings.check(experiment.get_config())
+    settings.resolve(experiment.get_config())
 
 
 def test_every_rule_has_its_key() -> None:
@@ -53,12 +53,12 @@ def test_every_rule_has_its_key() -> None:
 )
 def test_what_is_wrong_is_named(changes: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        settings.check(changed(**changes))
+        settings.resolve(changed(**changes))
 
 
 def test_the_chosen_gives_the_defaults() -> None:
     config = changed(model__name="mlp", optimizer__name="adamw")
-    settings.check(config)
+    settings.resolve(config)
     assert config.model.to_dict() == {
         "name": "mlp",
         "hidden": (300, 100),
@@ -67,12 +67,12 @@ def test_the_chosen_gives_the_defaults() -> None:
         "pooling": None,
     }
     assert (config.optimizer.b1, config.optimizer.b2, config.optimizer.momentum) == (0.9, 0.999, None)
-    settings.check(config)  # a completed config is legal
+    settings.resolve(config)  # a completed config is legal
 
 
 def test_json_and_back() -> None:
     config = changed(model__name="mlp", dataset__mean=(0.5, 0.25))
-    settings.check(config)
+    settings.resolve(config)
     again = settings.from_json(settings.to_json(config))
     assert dict(settings.leaves(again)) == dict(settings.leaves(config))
     with pytest.raises(AttributeError):

@@ -4,9 +4,12 @@ import sys
 from functools import partial
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import nnx
 from ml_collections import ConfigDict
 
 from tests.conftest import CHECKOUT
@@ -14,19 +17,16 @@ from train import devices, network, settings
 from train.data import dataset
 from train.data.examples import Examples
 from train.data.order import batch_indices
+from train.data.transforms import normalise
 from train.optimizer import make_optimizer, make_schedule
-from train.step import Metrics, State, compile_train_step, init_state, make_train_step
+from train.prepare import prepare
+from train.step import Metrics, State, init_state, make_train_step
 
 
 def take_steps(config: ConfigDict, count: int, devices_used: int = 1) -> tuple[State, list[Metrics]]:
-    settings.check(config)
-    examples = dataset.load(config.dataset).train
-    graph, _, _ = network.describe(config)
-    optimizer = make_optimizer(config.optimizer, make_schedule(config.schedule, 10, 100))
-    mesh = devices.make_mesh(devices_used)
-    state = jax.jit(partial(init_state, config, optimizer), out_shardings=devices.replicated(mesh))()
-    examples = jax.device_put(examples, devices.replicated(mesh))
-    step = compile_train_step(graph, optimizer, config, mesh, state, examples)
+    settings.resolve(config)
+    prepared = prepare(config, dataset.load(config.dataset).train, devices.make_mesh(devices_used))
+    state, step, examples = prepared.state, prepared.train_step, prepared.examples
     metrics = []
     for index in range(count):
         indices = batch_indices(len(examples.labels), config.train.batch_size, config.seed, index)
@@ -36,7 +36,7 @@ def take_steps(config: ConfigDict, count: int, devices_used: int = 1) -> tuple[S
 
 
 def test_the_loss_is_the_cross_entropy_of_the_network(config: ConfigDict) -> None:
-    settings.check(config)
+    settings.resolve(config)
     examples = dataset.load(config.dataset).train
     indices = batch_indices(len(examples.labels), 64, 0, 0)
     _, params, _ = network.build(config, jax.random.key(config.seed))
@@ -50,14 +50,58 @@ def test_the_loss_is_the_cross_entropy_of_the_network(config: ConfigDict) -> Non
     assert metrics.correct == (logits.argmax(-1) == labels).sum()
 
 
-def test_label_smoothing_adds_its_share_of_all_classes(config: ConfigDict) -> None:
-    # Cross-entropy is linear in the target: (1 - s) of the label's plus s of the mean over classes.
-    losses = []
-    for smoothing in (0.0, 0.1, 0.2):
-        config.train.label_smoothing = smoothing
-        losses.append(take_steps(config, 1)[1][0].loss)
-    assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-3)
-    assert losses[0] != losses[1]
+def test_label_smoothing_spreads_its_share_over_all_classes(config: ConfigDict) -> None:
+    # With all parameters at nought but the output's bias b, every image has the logits b; one class holds all images.
+    config.train.label_smoothing = 0.3
+    settings.resolve(config)
+    data = dataset.load(config.dataset)
+    zeros = Examples(jnp.asarray(data.train.images[:64]), jnp.full(64, 2))
+    graph, params, stats = network.build(config, jax.random.key(0))
+    bias = np.linspace(-1, 1, 10)
+    params = jax.tree.map(jnp.zeros_like, params)
+    params["output"]["bias"] = jnp.asarray(bias, jnp.float32)
+    optimizer = optax.sgd(0.1)
+    state = State(jnp.zeros((), jnp.int32), params, stats, {}, optimizer.init(params))
+    _, metrics = make_train_step(graph, optimizer, config)(state, zeros, jnp.arange(64))
+    log_shares = bias - np.log(np.exp(bias).sum())
+    assert metrics.loss == pytest.approx(-0.7 * log_shares[2] - 0.3 * log_shares.mean(), rel=1e-5)
+    assert metrics.correct == 0
+
+
+def test_each_step_augments_in_its_own_way(config: ConfigDict) -> None:
+    # A rate of nearly nothing, and one image over and over: only the augmentation changes the loss.
+    config.augment.shift = 2
+    config.schedule.learning_rate = 1e-30
+    settings.resolve(config)
+    train_set = dataset.load(config.dataset).train.take(np.zeros(1, int))
+    prepared = prepare(config, train_set, devices.make_mesh(1))
+    state, losses = prepared.state, []
+    for _ in range(4):
+        state, metrics = prepared.train_step(state, prepared.examples, np.zeros(64, np.int32))
+        losses.append(float(metrics.loss))
+    assert len(set(losses)) == 4
+
+
+@pytest.mark.parametrize("name", ["lenet5", "mlp"])
+def test_steps_lower_for_every_platform(config: ConfigDict, name: str) -> None:
+    config.model.name, config.model.hidden = name, None
+    config.dataset.image_size = 32
+    config.augment.update(shift=1, rotate=5.0, pad_and_crop=1, flip=True)
+    settings.resolve(config)
+    examples = dataset.load(config.dataset).train
+    graph, params, stats = network.describe(config)
+    optimizer = make_optimizer(config.optimizer, make_schedule(config.schedule, 10, 100))
+    state = jax.eval_shape(partial(init_state, config, optimizer))
+    indices = jax.ShapeDtypeStruct((64,), jnp.int32)
+    platforms = ("cpu", "cuda", "tpu")
+    step = jax.jit(make_train_step(graph, optimizer, config))
+    assert jax.export.export(step, platforms=platforms)(state, examples, indices).platforms == platforms
+
+    def logits(params, stats, images):
+        return nnx.merge(graph, params, stats)(normalise(images, config.dataset))
+
+    images = jax.ShapeDtypeStruct((8, 32, 32, 1), jnp.uint8)
+    assert jax.export.export(jax.jit(logits), platforms=platforms)(params, stats, images).platforms == platforms
 
 
 def test_accumulation_changes_nothing_but_the_memory(config: ConfigDict) -> None:
@@ -126,23 +170,25 @@ def test_compiled_equals_eager(config: ConfigDict) -> None:
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def losses_on(device_count: int) -> list[float]:
+def losses_on(device_count: int, parts: int = 1) -> list[float]:
     """Losses of 20 steps of LeNet-5 with augmentation and dropout; runs in a process with that many CPU devices."""
     from configs import lenet5_digits
 
     config = lenet5_digits.get_config()
-    config.model.dropout = 0.2
+    config.model.dropout = 0.2 if parts == 1 else 0.0  # each part draws its own
+    config.train.accumulate = parts
     return [metrics.loss.item() for metrics in take_steps(config, 20, device_count)[1]]
 
 
-def test_eight_devices_compute_what_one_does() -> None:
+@pytest.mark.parametrize("parts", [1, 4])
+def test_eight_devices_compute_what_one_does(parts: int) -> None:
     losses = []
     for count in (1, 8):
         code = f"""
 import jax
 jax.config.update("jax_num_cpu_devices", {count})
 from tests.train.test_step import losses_on
-print(losses_on({count}))
+print(losses_on({count}, {parts}))
 """
         process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT)
         assert process.returncode == 0, process.stderr

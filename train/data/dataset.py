@@ -67,7 +67,11 @@ def read(uri: str) -> Source:
         raise UserError(
             f"config.dataset.source={uri}: must start with one of {', '.join(SOURCES)}{nearest(kind, SOURCES)}"
         )
-    return SOURCES[kind](path)
+    splits, class_names = SOURCES[kind](path)
+    for split, examples in splits.items():
+        if not len(examples.labels):
+            raise UserError(f"{uri}: its {split} split holds no image")
+    return splits, class_names
 
 
 def load(config: ConfigDict) -> Dataset:
@@ -84,7 +88,7 @@ def load(config: ConfigDict) -> Dataset:
     """
     splits, class_names = read(config.source)
     fingerprint = _fingerprint(splits)
-    _complete_classes(config, splits, class_names)
+    _complete_classes(config, config.source, splits, class_names)
 
     test_split = "val" if "test" not in splits and "validation" in splits else "test"
     if test_split == "val":
@@ -98,7 +102,9 @@ def load(config: ConfigDict) -> Dataset:
         splits["train"], splits["test"] = _divide(splits["train"], config.test, config.split_seed, "test")
     if config.validation == 0:
         splits.pop("validation", None)
-    elif "validation" not in splits:
+    elif "validation" in splits:
+        config.validation = float(len(splits["validation"].labels))  # the source's own, however many were asked for
+    else:
         splits["train"], splits["validation"] = _divide(
             splits["train"], config.validation, config.split_seed, "validation"
         )
@@ -106,12 +112,15 @@ def load(config: ConfigDict) -> Dataset:
         role: Examples(resize(examples.images, config.image_size, config.resize), examples.labels)
         for role, examples in splits.items()
     }
-    _complete_pixels(config, sized["train"].images)
+    _complete_pixels(config, config.source, sized["train"].images)
     return Dataset(sized["train"], sized.get("validation"), sized["test"], test_split, fingerprint)
 
 
-def load_test(config: ConfigDict, uri: str, trained_on: str) -> Examples:
+def load_test(config: ConfigDict, uri: str, trained_on: str) -> tuple[Examples, str]:
     """Read examples to test a trained network on: the source's test, else its val, else all there is.
+
+    Returns:
+      The examples, and which they are: "test", "val" or "all".
 
     Args:
       config: the completed section `dataset` of the run.
@@ -126,11 +135,13 @@ def load_test(config: ConfigDict, uri: str, trained_on: str) -> Examples:
     if _fingerprint(splits) == trained_on:
         own = config.copy_and_resolve_references()
         own.source = uri
-        return load(own).test
-    _complete_classes(config, splits, class_names)
-    examples = splits.get("test") or splits.get("validation") or splits["train"]
-    _complete_pixels(config, examples.images)
-    return Examples(resize(examples.images, config.image_size, config.resize), examples.labels)
+        data = load(own)
+        return data.test, data.test_split
+    _complete_classes(config, uri, splits, class_names)
+    role, name = next(pair for pair in (("test", "test"), ("validation", "val"), ("train", "all")) if pair[0] in splits)
+    examples = splits[role]
+    _complete_pixels(config, uri, examples.images)
+    return Examples(resize(examples.images, config.image_size, config.resize), examples.labels), name
 
 
 def _fingerprint(splits: Mapping[str, Examples]) -> str:
@@ -158,7 +169,9 @@ def _divide(examples: Examples, part: float, seed: int, role: str) -> tuple[Exam
     return examples.take(np.sort(rest)), examples.take(np.sort(aside))
 
 
-def _complete_classes(config: ConfigDict, splits: Mapping[str, Examples], class_names: tuple[str, ...] | None) -> None:
+def _complete_classes(
+    config: ConfigDict, uri: str, splits: Mapping[str, Examples], class_names: tuple[str, ...] | None
+) -> None:
     """Set class_names and classes, and hold every label against them."""
     if class_names is not None:
         if config.class_names is not None and config.class_names != class_names:
@@ -174,23 +187,27 @@ def _complete_classes(config: ConfigDict, splits: Mapping[str, Examples], class_
         outside = np.flatnonzero((examples.labels < 0) | (examples.labels >= config.classes))
         if len(outside):
             raise UserError(
-                f"{config.source}: label {examples.labels[outside[0]]} of {split} image {outside[0]} is outside "
+                f"{uri}: label {examples.labels[outside[0]]} of {split} image {outside[0]} is outside "
                 f"the classes 0 to {config.classes - 1} ({len(outside)} such labels)"
             )
 
 
-def _complete_pixels(config: ConfigDict, images: np.ndarray) -> None:
-    """Set channels, and mean and std by channel, from the training images."""
+def _complete_pixels(config: ConfigDict, uri: str, images: np.ndarray) -> None:
+    """Set channels, and mean and std by channel, from the images, where they are not set."""
     channels = images.shape[-1]
     if config.channels not in (None, channels):
-        raise UserError(f"config.dataset.channels={config.channels}: the images of {config.source} have {channels}")
+        raise UserError(f"config.dataset.channels={config.channels}: the images of {uri} have {channels}")
     config.channels = channels
     for name in ("mean", "std"):
         if config[name] is not None and len(config[name]) != channels:
             raise UserError(f"config.dataset.{name}={config[name]}: the images have {channels} channels")
+    if config.mean is not None and config.std is not None:
+        return
     # Counting gray levels is exact in integers, so the figures are the same bits on every machine.
-    levels = np.arange(256)
-    counts = np.stack([np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(channels)])
+    levels, counts = np.arange(256), np.zeros((channels, 256), np.int64)
+    for image in images:  # one by one, for bincount takes eight bytes a pixel
+        for channel in range(channels):
+            counts[channel] += np.bincount(image[..., channel].ravel(), minlength=256)
     total = counts.sum(axis=1)
     mean = (counts * levels).sum(axis=1) / total
     variance = (counts * levels**2).sum(axis=1) / total - mean**2

@@ -30,6 +30,8 @@ def read(path: Path) -> tuple[dict[str, Examples], tuple[str, ...] | None]:
     """
     if path.is_file():
         files = {"train": path}
+    elif not path.name:
+        raise UserError("config.dataset.source=npz: takes a file behind the colon, npz:FILE")
     else:
         candidates = {split: path.with_name(path.name + ending) for split, ending in _SPLITS.items()}
         files = {split: file for split, file in candidates.items() if file.is_file()}
@@ -46,6 +48,8 @@ def _read_file(path: Path) -> tuple[Examples, tuple[str, ...] | None]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
+    except (AttributeError, TypeError):  # np.load reads other files too, and returns what has no `files`
+        raise UserError(f"{path}: is no NumPy archive (.npz)") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: cannot be read as a NumPy archive ({error})") from error
     if "label" not in arrays or not ("image" in arrays or {"jpeg", "offset"} <= arrays.keys()):
@@ -62,7 +66,9 @@ def _read_file(path: Path) -> tuple[Examples, tuple[str, ...] | None]:
         raise UserError(f"{path}: image must be uint8 [N, H, W] or [N, H, W, 1 or 3], is {images.dtype} {images.shape}")
     if len(images) != len(labels):
         raise UserError(f"{path}: {len(images)} images but {len(labels)} labels")
-    names = tuple(map(str, arrays["class_names"])) if "class_names" in arrays else None
+    if labels.min(initial=0) < 0 or labels.max(initial=0) >= 2**31:
+        raise UserError(f"{path}: label must be 0 or more and fit 32 bits, is {labels.min()} to {labels.max()}")
+    names = tuple(map(str, np.atleast_1d(arrays["class_names"]))) if "class_names" in arrays else None
     return Examples(images, labels.astype(np.int32)), names
 
 

@@ -52,7 +52,8 @@ def affine(key: jax.Array, images: jax.Array, rotate: float, scale: float, shear
     shears = shear * jax.random.uniform(shear_key, (len(images),), minval=-1.0)
     middle = (jnp.array([height, width]) - 1) / 2
     # Coordinates of the result's pixels, as seen from the middle: [2, H, W].
-    grid = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")) - middle[:, None, None]
+    rows, columns = jnp.arange(height, dtype=jnp.float32), jnp.arange(width, dtype=jnp.float32)
+    grid = jnp.stack(jnp.meshgrid(rows, columns, indexing="ij")) - middle[:, None, None]
 
     def transform(image: jax.Array, angle: jax.Array, factor: jax.Array, shear: jax.Array) -> jax.Array:
         cosine, sine = jnp.cos(angle), jnp.sin(angle)

@@ -76,8 +76,10 @@ def test_val_alone_is_the_test(tmp_path: Path) -> None:
 def test_val_beside_test_chooses_the_checkpoint(tmp_path: Path) -> None:
     for seed, ending in enumerate(("train", "val", "test")):
         save_npz(tmp_path / f"set_{ending}.npz", count=40 - 4 * seed, seed=seed)
-    data = dataset.load(section(source=f"npz:{tmp_path}/set", image_size=8))
+    config = section(source=f"npz:{tmp_path}/set", image_size=8, validation=8.0)
+    data = dataset.load(config)
     assert data.test_split == "test"
+    assert config.validation == 36  # what was done, not what was asked for
     assert data.validation is not None
     assert [len(part.labels) for part in (data.train, data.validation, data.test)] == [40, 36, 32]
 
@@ -100,18 +102,21 @@ def test_the_fingerprint_is_of_the_content(idx_folder: Path, tmp_path: Path) -> 
 def test_testing_on_the_same_data_spares_what_was_trained_on() -> None:
     config = section(image_size=8)
     data = dataset.load(config)
-    there = dataset.load_test(config, "digits", data.fingerprint)
+    there, split = dataset.load_test(config, "digits", data.fingerprint)
+    assert split == "test"
     np.testing.assert_array_equal(there.images, data.test.images)
 
 
 def test_testing_on_other_data_takes_its_test_or_all(idx_folder: Path, tmp_path: Path) -> None:
     config = section(source=f"idx:{idx_folder}", image_size=28, classes=4)
     data = dataset.load(config)
-    assert len(dataset.load_test(config, f"idx:{idx_folder}", "another").labels) == 20
+    there, split = dataset.load_test(config, f"idx:{idx_folder}", "another")
+    assert (len(there.labels), split) == (20, "test")
     save_npz(tmp_path / "a.npz", image=np.zeros((40, 9, 9), np.uint8))
-    assert dataset.load_test(config, f"npz:{tmp_path}/a.npz", data.fingerprint).images.shape == (40, 28, 28, 1)
+    there, split = dataset.load_test(config, f"npz:{tmp_path}/a.npz", data.fingerprint)
+    assert (there.images.shape, split) == ((40, 28, 28, 1), "all")
     save_npz(tmp_path / "colour.npz")
-    with pytest.raises(UserError, match=r"channels=1: .*have 3"):
+    with pytest.raises(UserError, match=r"channels=1: the images of npz:.*colour.npz have 3"):
         dataset.load_test(config, f"npz:{tmp_path}/colour.npz", data.fingerprint)
 
 
@@ -138,6 +143,14 @@ def test_labels_outside_the_classes_are_named(idx_folder: Path) -> None:
         dataset.load(section(source=f"idx:{idx_folder}", classes=2))
     write_idx(idx_folder / "t10k-labels-idx1-ubyte", np.arange(20))
     with pytest.raises(UserError, match="label 3 of test image 3 is outside the classes 0 to 2"):
+        dataset.load(section(source=f"idx:{idx_folder}"))
+
+
+@pytest.mark.parametrize("prefix", ["train", "t10k"])
+def test_a_split_without_images_is_named(idx_folder: Path, prefix: str) -> None:
+    write_idx(idx_folder / f"{prefix}-images-idx3-ubyte.gz", np.zeros((0, 28, 28)))
+    write_idx(idx_folder / f"{prefix}-labels-idx1-ubyte", np.zeros(0))
+    with pytest.raises(UserError, match=r"its (train|test) split holds no image"):
         dataset.load(section(source=f"idx:{idx_folder}"))
 
 

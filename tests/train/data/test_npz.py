@@ -69,6 +69,8 @@ IMAGES = np.ones((2, 5, 5), np.uint8)
         ({"label": [0, 1]}, "needs `label` and `image`"),
         ({"image": IMAGES, "label": [0.0, 1.0]}, "label must be integers"),
         ({"image": IMAGES, "label": [0, 1, 1]}, "2 images but 3 labels"),
+        ({"image": IMAGES, "label": [0, 2**32]}, "label must be 0 or more and fit 32 bits, is 0 to 4294967296"),
+        ({"image": IMAGES, "label": [-1, 0]}, "label must be 0 or more"),
         ({"image": IMAGES.astype(np.float32), "label": [0, 1]}, "image must be uint8"),
         ({"image": np.ones((2, 5, 5, 2), np.uint8), "label": [0, 1]}, "image must be uint8"),
         ({"image": np.array([None, None]), "label": [0, 1]}, "cannot be read"),  # a pickle, which is never opened
@@ -88,6 +90,11 @@ def test_what_is_wrong_is_named(tmp_path: Path, arrays: dict, message: str) -> N
 def test_files_that_are_missing_or_something_else(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no such file, and no set_train.npz beside it"):
         npz.read(tmp_path / "set")
+    with pytest.raises(UserError, match="takes a file behind the colon"):
+        npz.read(Path())
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    with pytest.raises(UserError, match=r"a.npy: is no NumPy archive \(.npz\)"):
+        npz.read(tmp_path / "a.npy")
     (tmp_path / "a.npz").write_bytes(b"something else")
     with pytest.raises(UserError, match="cannot be read as a NumPy archive"):
         npz.read(tmp_path / "a.npz")
