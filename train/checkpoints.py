@@ -139,22 +139,36 @@ class Checkpoints:
         )
 
     def restore(self, step: int, state: State) -> tuple[State, dict[str, Any]]:
-        """Return the state of a step, with shapes and places as in `state`, and the progress saved with it."""
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                network=ocp.args.StandardRestore(network_of(state)),
-                optimizer=ocp.args.StandardRestore({"optimizer": state.optimizer}),
-                progress=ocp.args.JsonRestore(),
-            ),
-        )
-        network = restored.network
-        step_array = jax.device_put(jax.numpy.asarray(step, state.step.dtype), state.step.sharding)
-        return State(step_array, **network, optimizer=restored.optimizer["optimizer"]), restored.progress
+        """Return the state of a step, with shapes and places as in `state`, and the progress saved with it.
 
-    def restore_network(self, step: int, network: PyTree) -> PyTree:
-        """Return params, stats and ema of a step, a dict with shapes and places as in `network`."""
-        return self._manager.restore(step, args=ocp.args.Composite(network=ocp.args.StandardRestore(network))).network
+        Raises:
+          UserError: the checkpoint cannot be read.
+        """
+        restored = self._restore(
+            step,
+            network=ocp.args.StandardRestore(network_of(state)),
+            optimizer=ocp.args.StandardRestore({"optimizer": state.optimizer}),
+            progress=ocp.args.JsonRestore(),
+        )
+        taken = jax.device_put(jnp.asarray(step, state.step.dtype), state.step.sharding)
+        return State(taken, **restored.network, optimizer=restored.optimizer["optimizer"]), restored.progress
+
+    def restore_network(self, step: int, like: PyTree) -> PyTree:
+        """Return params, stats and ema of a step, a dict with shapes and places as in `like`.
+
+        Raises:
+          UserError: the checkpoint cannot be read.
+        """
+        return self._restore(step, network=ocp.args.StandardRestore(like)).network
+
+    def _restore(self, step: int, **items: Any) -> Any:
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:  # whatever a damaged file makes Orbax and tensorstore raise
+            raise UserError(
+                f"{self.path / str(step)}: the checkpoint cannot be read ({_reason(error)}); "
+                "without this folder, the run goes on from the checkpoint before it, or begins again"
+            ) from error
 
     def __enter__(self) -> "Checkpoints":
         return self
