@@ -39,9 +39,13 @@ def launch(main: Callable[[], None], *, config: str | None = None) -> NoReturn:
             if config is not None:
                 check_config(argv, CONFIGS)
                 config_flags.DEFINE_config_file(
-                    "config", str(CONFIGS / config), "The experiment: FILE or FILE:ARGUMENT."
+                    "config", str(CONFIGS / config), "The experiment. --config.KEY=VALUE sets a key of configs/base.py."
                 )
+            for name in {"config", "compilation_cache", "debug"} & set(flags.FLAGS):  # for --help
+                flags.FLAGS.register_key_flag_for_module(argv[0], flags.FLAGS[name])
             rest = flags.FLAGS(argv)
+        except SystemExit:  # of --help, which absl counts as a failure
+            sys.exit(0)
         except Exception as error:  # a config file is a program of the user's: it may raise anything
             _fail(explain(error), debug="--debug" in argv)
         if len(rest) > 1:
@@ -70,6 +74,8 @@ def launch(main: Callable[[], None], *, config: str | None = None) -> NoReturn:
             print("interrupted; the same command begins again, or goes on from what has been saved")
             sys.exit(128 + signal.SIGINT)
 
+    # config_flags wants the file before the keys; people need not know.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: not argument.startswith(("--config=", "-config=")))
     app.run(run, flags_parser=parse)
 
 
@@ -79,7 +85,9 @@ def json_output(path: str | None) -> Callable[[dict[str, Any]], None]:
     Raises:
       UserError: it cannot.
     """
-    target = Path(path) if path else None
+    target = Path(path).expanduser() if path else None
+    if target is not None and target.is_dir():
+        raise UserError(f"--output={path}: is a folder; name a file")
     if target is not None and not os.access(target.absolute().parent, os.W_OK):
         raise UserError(f"--output={path}: there is no folder {target.parent} that can be written to")
     return lambda value: write_whole(target, to_json(value)) if target else None

@@ -29,7 +29,7 @@ def main() -> None:
     """Evaluate, print, write."""
     if not _RUN.value:
         raise UserError("--run=FOLDER is missing: a run folder that scripts.train has made")
-    folder = RunFolder(Path(_RUN.value))
+    folder = RunFolder(Path(_RUN.value).expanduser())
     source = _SOURCE.value or folder.config.dataset.source
     write = command.json_output(_OUTPUT.value)
     figures = {"source": source, "protocol": _PROTOCOL.value} | evaluate_run(folder, source)

@@ -25,11 +25,14 @@ def main() -> None:
     """Train, or draw."""
     config = flags.FLAGS.config
     if _PREVIEW.value:
+        path = Path(_PREVIEW.value).expanduser()
+        if path.suffix.lower() != ".png":
+            raise UserError(f"--preview={_PREVIEW.value}: must end in .png")
         settings.resolve(config)
-        rows = preview.save(dataset.load(config.dataset).train, config, Path(_PREVIEW.value))
-        print(f"{_PREVIEW.value}: rows from the top: {', '.join(rows)}")
+        rows = preview.save(dataset.load(config.dataset).train, config, path)
+        print(f"{path}: rows from the top: {', '.join(rows)}")
     elif _WORKDIR.value:
-        loop.train(config, Path(_WORKDIR.value))
+        loop.train(config, Path(_WORKDIR.value).expanduser())
     else:
         raise UserError("--workdir=FOLDER is missing: the folder for this run, new or to be resumed")
 

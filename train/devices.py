@@ -17,7 +17,7 @@ def make_mesh(data: int | None) -> Mesh:
     """
     count = data or jax.device_count()
     if count > jax.device_count():
-        raise UserError(f"config.mesh.data={count}: there are {jax.device_count()} {jax.default_backend()} devices")
+        raise UserError(f"config.mesh.data={count}: this machine has {jax.device_count()} of {jax.default_backend()}")
     return jax.make_mesh((count, 1), ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=jax.devices()[:count])
 
 
@@ -54,6 +54,7 @@ def use_compilation_cache(folder: str | None) -> None:
         folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache / "oldmasters" / "xla"))
     jax.config.update("jax_enable_compilation_cache", bool(folder))
     if folder:
+        folder = str(Path(folder).expanduser())
         jax.config.update("jax_compilation_cache_dir", folder)
         # LeNet-5 compiles in under the second that jax asks for before it keeps a program.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

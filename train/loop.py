@@ -47,6 +47,11 @@ def train(config: ConfigDict, workdir: Path) -> None:
             f"config.train.batch_size={config.train.batch_size}: must be a multiple of {mesh.size} devices "
             f"(config.mesh.data) times {config.train.accumulate} parts (config.train.accumulate)"
         )
+    if config.train.batch_size > len(data.train.labels):
+        raise UserError(
+            f"config.train.batch_size={config.train.batch_size}: there are {len(data.train.labels)} images "
+            "to train on; take at most as many"
+        )
     with lock(workdir):
         folder = RunFolder.create(workdir, config, environment.describe(config.dataset.source, data))
         if folder.result is None:

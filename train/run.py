@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -40,12 +40,9 @@ class RunFolder:
         self.path = path
         if not (path / CONFIG).is_file():
             raise UserError(f"{path}: no run folder ({CONFIG} is missing); scripts.train --workdir={path} makes one")
-        try:
-            self.config = settings.from_json((path / CONFIG).read_text())
-            self.environment: dict[str, Any] = json.loads((path / ENVIRONMENT).read_text())
-            self.result = json.loads((path / RESULT).read_text()) if (path / RESULT).exists() else None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: the run folder cannot be read ({error})") from error
+        self.config = _read(path / CONFIG, settings.from_json)
+        self.environment: dict[str, Any] = _read(path / ENVIRONMENT, json.loads)
+        self.result: dict[str, Any] | None = _read(path / RESULT, json.loads) if (path / RESULT).exists() else None
 
     @classmethod
     def create(cls, path: Path, config: ConfigDict, environment: dict[str, Any]) -> "RunFolder":
@@ -115,6 +112,8 @@ def lock(path: Path) -> Iterator[None]:
       UserError: another process has it, or it cannot be made.
     """
     existed = path.exists()
+    if existed and not path.is_dir():
+        raise UserError(f"{path}: is no folder; choose another --workdir")
     try:
         path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY)
@@ -189,13 +188,19 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of metrics.jsonl; one that a kill has torn, and all behind it, do not count."""
+    """Return the lines of metrics.jsonl; a last one that a kill has torn does not count.
+
+    Raises:
+      UserError: another line is damaged; nothing of the file is given up for it.
+    """
     records: list[dict[str, Any]] = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    lines = path.read_text().splitlines() if path.exists() else []
+    for number, line in enumerate(lines, start=1):
         try:
             records.append(json.loads(line))
-        except ValueError:
-            break
+        except ValueError as error:
+            if number < len(lines):
+                raise UserError(f"{path}, line {number}: is no JSON; mend it, or delete the line") from error
     return records
 
 
@@ -212,6 +217,14 @@ def write_whole(path: Path, text: str) -> None:
     except OSError:
         draft.unlink(missing_ok=True)
         raise
+
+
+def _read(path: Path, parse: Callable[[str], Any]) -> Any:
+    try:
+        return parse(path.read_text())
+    except (OSError, ValueError) as error:
+        again = "; without it, the command that trained writes it again" if path.name == RESULT else ""
+        raise UserError(f"{path}: cannot be read ({error}){again}") from error
 
 
 def _draft(path: Path) -> Path:

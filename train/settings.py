@@ -35,9 +35,11 @@ def between(low: float, high: float = math.inf, *, above: bool = False, below: b
         words += f" and {'below' if below else 'at most'} {high:,.10g}"
 
     def rule(value: float) -> str | None:
+        if not math.isfinite(value):
+            return "must be finite"
         fits_low = value > low if above else value >= low
         fits_high = value < high if below else value <= high
-        return None if fits_low and fits_high and math.isfinite(value) else words
+        return None if fits_low and fits_high else words
 
     return rule
 
@@ -129,8 +131,19 @@ def resolve(config: ConfigDict) -> None:
     if config.schedule.name != "constant" and config.schedule.warmup_epochs >= config.train.epochs:
         raise UserError(
             f"config.schedule.warmup_epochs={config.schedule.warmup_epochs:g}: "
-            f"must be below config.train.epochs={config.train.epochs:g}"
+            f"must be below config.train.epochs={config.train.epochs:g}; "
+            f"try --config.schedule.warmup_epochs={config.train.epochs / 5:g}"
         )
+    if config.schedule.name == "step" and not config.schedule.milestones:
+        raise UserError(
+            "config.schedule.name=step: needs config.schedule.milestones, the epochs at which the rate falls"
+        )
+    for key in ("shift", "pad_and_crop"):
+        if config.augment[key] >= config.dataset.image_size:
+            raise UserError(
+                f"config.augment.{key}={config.augment[key]}: "
+                f"must be below config.dataset.image_size={config.dataset.image_size}"
+            )
 
 
 def _fill(section: ConfigDict, table: Mapping[str, Callable[..., Any]], path: str) -> None:

@@ -201,8 +201,9 @@ def test_an_unwritable_folder_is_one_line(config: ConfigDict, tmp_path: Path) ->
             {"image_size": 15},
             "image_size=15: too small for lenet5: stage S4: a 2x2 window does not fit a 1x1",
         ),
-        ("mesh", {"data": 64}, "config.mesh.data=64: there are"),
+        ("mesh", {"data": 64}, "config.mesh.data=64: this machine has"),
         ("dataset", {"source": "idx:nowhere"}, "nowhere: no such folder"),
+        ("train", {"batch_size": 1294}, "batch_size=1294: there are 1293 images to train on; take at most as many"),
         ("dataset", {"source": "npz:nowhere.npz"}, "nowhere.npz: no such file"),
         ("dataset", {"mean": ("a",)}, "config.dataset.mean=.*must hold float or int"),
     ],
@@ -355,7 +356,7 @@ def test_a_validation_that_is_not_finite_stops_too(config: ConfigDict, tmp_path:
 
 def test_moved_data_are_found_again(config: ConfigDict, tmp_path: Path) -> None:
     data = np.random.default_rng(0)
-    np.savez(tmp_path / "a.npz", image=data.integers(0, 256, (80, 8, 8), dtype=np.uint8), label=np.arange(80) % 4)
+    np.savez(tmp_path / "a.npz", image=data.integers(0, 256, (160, 8, 8), dtype=np.uint8), label=np.arange(160) % 4)
     config.dataset.source = f"npz:{tmp_path}/a.npz"
     loop.train(fresh(config), tmp_path / "run")
     (tmp_path / "a.npz").rename(tmp_path / "b.npz")

@@ -72,11 +72,19 @@ def test_what_is_no_run_is_said_to_be_none(tmp_path: Path, checked: ConfigDict) 
         RunFolder(tmp_path)
     RunFolder.create(tmp_path, checked, ENVIRONMENT)
     (tmp_path / "config.json").write_text("[1, 2]")
-    with pytest.raises(UserError, match=r"cannot be read \(not a JSON object\)"):
+    with pytest.raises(UserError, match=r"config.json: cannot be read \(not a JSON object\)"):
         RunFolder(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file: cannot be written"):
         RunFolder.create(tmp_path / "file", checked, ENVIRONMENT)
+
+
+def test_a_damaged_line_of_metrics_costs_nothing(tmp_path: Path) -> None:
+    text = "".join(json.dumps(line(step)) + "\n" for step in (10, 20, 30)).replace('{"step": 20', '{"step" 20')
+    (tmp_path / METRICS).write_text(text)
+    with pytest.raises(UserError, match=r"metrics.jsonl, line 2: is no JSON"):
+        MetricsLog(tmp_path, 30, tensorboard=False)
+    assert (tmp_path / METRICS).read_text() == text
 
 
 def line(step: int, split: str = "train") -> dict:

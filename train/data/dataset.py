@@ -51,8 +51,8 @@ def _read_digits(path: str) -> Source:
 
 SOURCES: Mapping[str, Callable[[str], Source]] = {
     "digits": _read_digits,
-    "idx": lambda path: (idx.read_folder(Path(path)), None),
-    "npz": lambda path: npz.read(Path(path)),
+    "idx": lambda path: (idx.read_folder(Path(path).expanduser()), None),
+    "npz": lambda path: npz.read(Path(path).expanduser()),
 }
 
 
@@ -88,6 +88,8 @@ def load(config: ConfigDict) -> Dataset:
     """
     splits, class_names = read(config.source)
     fingerprint = _fingerprint(splits)
+    if len(only := np.unique(splits["train"].labels)) == 1:
+        raise UserError(f"{config.source}: all its training images have the label {only[0]}; it takes two classes")
     _complete_classes(config, config.source, splits, class_names)
 
     test_split = "val" if "test" not in splits and "validation" in splits else "test"
@@ -157,6 +159,11 @@ def _divide(examples: Examples, part: float, seed: int, role: str) -> tuple[Exam
     """Set a part aside, each class in proportion: a share below 1, or a count."""
     from sklearn.model_selection import train_test_split  # 1 s to import, not wanted by every source
 
+    if len(lonely := np.flatnonzero(np.bincount(examples.labels) == 1)):
+        raise UserError(
+            f"config.dataset.{role}={part:g}: class {lonely[0]} has a single image, which cannot be divided; "
+            "add some, or bring the splits yourself (npz:PREFIX of _train.npz and _test.npz)"
+        )
     amount = part if part < 1 else round(part)
     try:
         rest, aside = train_test_split(
@@ -164,7 +171,8 @@ def _divide(examples: Examples, part: float, seed: int, role: str) -> tuple[Exam
         )
     except ValueError as error:
         raise UserError(
-            f"config.dataset.{role}={part:g}: cannot set that many of {len(examples.labels)} images aside ({error})"
+            f"config.dataset.{role}={part:g}: cannot set that many of {len(examples.labels)} images aside: "
+            "of each class one must go and one stay"
         ) from error
     return examples.take(np.sort(rest)), examples.take(np.sort(aside))
 
@@ -175,7 +183,10 @@ def _complete_classes(
     """Set class_names and classes, and hold every label against them."""
     if class_names is not None:
         if config.class_names is not None and config.class_names != class_names:
-            raise UserError(f"config.dataset.class_names={config.class_names}: the data says {class_names}")
+            raise UserError(
+                f"{uri}: its classes are {_shortly(class_names)}; those of config.dataset.class_names "
+                f"are {_shortly(config.class_names)}"
+            )
         config.class_names = class_names
     if config.class_names is not None:
         if config.classes not in (None, len(config.class_names)):
@@ -190,6 +201,10 @@ def _complete_classes(
                 f"{uri}: label {examples.labels[outside[0]]} of {split} image {outside[0]} is outside "
                 f"the classes 0 to {config.classes - 1} ({len(outside)} such labels)"
             )
+
+
+def _shortly(names: tuple[str, ...]) -> str:
+    return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
 def _complete_pixels(config: ConfigDict, uri: str, images: np.ndarray) -> None:

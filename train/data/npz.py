@@ -62,7 +62,9 @@ def _read_file(path: Path) -> tuple[Examples, tuple[str, ...] | None]:
     images = arrays["image"] if "image" in arrays else _decode(path, arrays["jpeg"], arrays["offset"])
     if images.ndim == 3:
         images = images[..., np.newaxis]
-    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[-1] not in (1, 3) or 0 in images.shape:
+    if images.size == 0:
+        raise UserError(f"{path}: holds no image")
+    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[-1] not in (1, 3):
         raise UserError(f"{path}: image must be uint8 [N, H, W] or [N, H, W, 1 or 3], is {images.dtype} {images.shape}")
     if len(images) != len(labels):
         raise UserError(f"{path}: {len(images)} images but {len(labels)} labels")

@@ -15,7 +15,7 @@ def batch_indices(count: int, batch_size: int, seed: int, step: int) -> np.ndarr
     """Return which of `count` images make the batch of a step, int32 `[batch_size]`.
 
     The epochs' orders follow one another without a gap, so a batch may hold the end of one epoch and the beginning of
-    the next: each image is drawn once an epoch, none is dropped, and a data set may be smaller than a batch.
+    the next: each image is drawn once an epoch, and none is dropped.
     """
     position = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs = position // count

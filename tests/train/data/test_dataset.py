@@ -126,10 +126,13 @@ def test_testing_on_other_data_takes_its_test_or_all(idx_folder: Path, tmp_path:
         ({"source": "idxx:somewhere"}, "must start with one of digits, idx, npz; nearest: idx"),
         ({"source": "digits:8x8"}, "takes nothing after the name"),
         ({"classes": 9}, r"classes=9: there are 10 class names"),
-        ({"class_names": tuple("abcdefghij")}, "class_names.*the data says"),
+        (
+            {"class_names": tuple("abcdefghij")},
+            r"digits: its classes are 10 \(0, 1, 2, ...\); .* are 10 \(a, b, c, ...\)",
+        ),
         ({"channels": 3}, r"channels=3: the images of digits have 1"),
         ({"mean": (0.5, 0.5, 0.5)}, "the images have 1 channels"),
-        ({"validation": 1790.0}, r"validation=1790: cannot set that many of 1437 images aside"),
+        ({"validation": 1790.0}, r"validation=1790: cannot set that many of 1437 images aside: of each class one"),
         ({"image_size": 4, "resize": "pad"}, r"images of 8x8 pixels do not fit into config.dataset.image_size=4"),
     ],
 )
@@ -152,6 +155,15 @@ def test_a_split_without_images_is_named(idx_folder: Path, prefix: str) -> None:
     write_idx(idx_folder / f"{prefix}-labels-idx1-ubyte", np.zeros(0))
     with pytest.raises(UserError, match=r"its (train|test) split holds no image"):
         dataset.load(section(source=f"idx:{idx_folder}"))
+
+
+def test_a_class_that_cannot_be_divided_and_one_that_is_alone(tmp_path: Path) -> None:
+    save_npz(tmp_path / "a.npz", count=5)
+    with pytest.raises(UserError, match=r"dataset.test=0.2: class 1 has a single image"):
+        dataset.load(section(source=f"npz:{tmp_path}/a.npz", image_size=8))
+    save_npz(tmp_path / "a.npz", label=np.full(40, 3))
+    with pytest.raises(UserError, match="all its training images have the label 3"):
+        dataset.load(section(source=f"npz:{tmp_path}/a.npz", image_size=8))
 
 
 def test_a_source_with_a_test_takes_no_other(idx_folder: Path) -> None:

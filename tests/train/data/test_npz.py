@@ -67,6 +67,7 @@ IMAGES = np.ones((2, 5, 5), np.uint8)
     [
         ({"image": IMAGES}, "needs `label` and `image`.*has image"),
         ({"label": [0, 1]}, "needs `label` and `image`"),
+        ({"image": IMAGES[:0], "label": np.zeros(0, int)}, "holds no image"),
         ({"image": IMAGES, "label": [0.0, 1.0]}, "label must be integers"),
         ({"image": IMAGES, "label": [0, 1, 1]}, "2 images but 3 labels"),
         ({"image": IMAGES, "label": [0, 2**32]}, "label must be 0 or more and fit 32 bits, is 0 to 4294967296"),
