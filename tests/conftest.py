@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +37,13 @@ def config() -> ConfigDict:
     config.log.every_steps = 10
     config.log.tensorboard = False
     return config
+
+
+def fresh(config: ConfigDict, **train: Any) -> ConfigDict:
+    """Return a copy with other values in the section `train`, for training completes the config it is given."""
+    copy = config.copy_and_resolve_references()
+    copy.train.update(train)
+    return copy
 
 
 @pytest.fixture(scope="session")

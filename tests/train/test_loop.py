@@ -1,62 +1,20 @@
 import json
-import os
-import random
 import shutil
-import signal
 import subprocess
-import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from tests.conftest import CHECKOUT, command_line
+from tests.conftest import CHECKOUT, command_line, fresh
 from train import loop
 from train.checkpoints import Checkpoints, load_network
 from train.devices import make_mesh
 from train.errors import UserError
 from train.evaluate import evaluate_run
-from train.optimizer import make_optimizer, make_schedule
 from train.run import METRICS, RunFolder, lock, read_metrics
-from train.signals import InterruptedRun
-from train.step import State, init_state
-
-# What a resumed run may have otherwise: DESIGN of the run folder.
-OF_TIME = ("seconds", "images_per_second")
-
-
-def fresh(config: ConfigDict, **train: Any) -> ConfigDict:
-    """A copy, for `train` completes the config it is given."""
-    copy = config.copy_and_resolve_references()
-    copy.train.update(train)
-    return copy
-
-
-def last_state(folder: Path) -> State:
-    config = RunFolder(folder).config
-    optimizer = make_optimizer(config.optimizer, make_schedule(config.schedule, 10, 100))
-    with Checkpoints(folder) as checkpoints:
-        latest = checkpoints.latest()
-        assert latest is not None
-        return checkpoints.restore(latest, jax.jit(partial(init_state, config, optimizer))())[0]
-
-
-def metrics(folder: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if k not in OF_TIME} for row in read_metrics(folder / METRICS)]
-
-
-def assert_same_bits(one: Path, other: Path) -> None:
-    ours, theirs = jax.tree.leaves(last_state(one)), jax.tree.leaves(last_state(other))
-    for a, b in zip(ours, theirs, strict=True):
-        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
-    assert metrics(one) == metrics(other)
-    for name in ("step", "best_step", "parameters", "test", "test_split"):
-        assert RunFolder(one).result[name] == RunFolder(other).result[name]
 
 
 def test_a_run_folder_explains_itself(config: ConfigDict, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,16 +57,6 @@ def test_a_finished_run_says_so_and_stays(
     loop.train(fresh(config, epochs=1.0), tmp_path)
     assert "this run is finished" in capsys.readouterr().out
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
-
-
-def test_a_longer_run_goes_on_to_what_it_would_have_been(config: ConfigDict, tmp_path: Path) -> None:
-    config.schedule.name = "constant"
-    config.augment.shift = 1
-    config.log.every_steps = 1  # so that the end of the short run writes no line of its own
-    loop.train(fresh(config, epochs=2.0), tmp_path / "longer")
-    loop.train(fresh(config, epochs=4.0), tmp_path / "longer")
-    loop.train(fresh(config, epochs=4.0), tmp_path / "at once")
-    assert_same_bits(tmp_path / "longer", tmp_path / "at once")
 
 
 def test_the_best_is_chosen_on_validation_and_kept(config: ConfigDict, tmp_path: Path) -> None:
@@ -218,100 +166,6 @@ def test_bad_input_leaves_no_folder(
     with pytest.raises(UserError, match=message):
         loop.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-FLAGS = (
-    "--config.train.epochs=12",
-    "--config.augment.rotate=0",
-    "--config.augment.scale=0",
-    "--config.augment.shear=0",
-    "--config.schedule.warmup_epochs=2",
-    "--config.evaluate.every_epochs=1",
-    "--config.checkpoint.every_steps=13",
-    "--config.log.every_steps=5",
-    "--config.model.dropout=0.1",
-    "--config.train.accumulate=2",
-)
-
-
-@pytest.fixture
-def launch(tmp_path: Path) -> Callable[[Path], subprocess.Popen[str]]:
-    def start(workdir: Path) -> subprocess.Popen[str]:
-        line = command_line("train", *FLAGS, f"--workdir={workdir}", f"--compilation_cache={tmp_path / 'xla'}")
-        return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=CHECKOUT)
-
-    return start
-
-
-def _reached(path: Path, step: int) -> bool:
-    return any(row["step"] >= step for row in read_metrics(path))
-
-
-def wait_for_step(process: subprocess.Popen[str], workdir: Path, step: int, before: int | None = None) -> None:
-    """Wait until this launch has written a row of that step: it begins with a new file, of another inode."""
-    path, deadline = workdir / METRICS, time.monotonic() + 120
-    while not path.exists() or path.stat().st_ino == before or not _reached(path, step):
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def test_killed_and_resumed_is_uninterrupted(launch: Callable[[Path], subprocess.Popen[str]], tmp_path: Path) -> None:
-    """A real process: two kill -9 at random steps, a SIGTERM, and the same command each time."""
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    process = launch(whole)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    seed = int(os.environ.get("KILL_SEED", random.randrange(10**6)))
-    print(f"KILL_SEED={seed} repeats these steps")
-    chance = random.Random(seed)
-    steps = sorted(chance.sample(range(5, 150), 3))
-    for step, number in zip(steps, (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL), strict=True):
-        before = (broken / METRICS).stat().st_ino if (broken / METRICS).exists() else None
-        process = launch(broken)
-        wait_for_step(process, broken, step, before)
-        time.sleep(chance.random() / 10)
-        process.send_signal(number)
-        output, _ = process.communicate(timeout=60)
-        if number == signal.SIGTERM:
-            assert process.returncode == 128 + number, output
-            assert "the same command resumes" in output
-        assert not (broken / "result.json").exists()
-    process = launch(broken)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    assert "resuming after step" in output
-    assert_same_bits(whole, broken)
-
-
-def test_ctrl_c_saves_and_says_how_to_go_on(launch: Callable[[Path], subprocess.Popen[str]], tmp_path: Path) -> None:
-    process = launch(tmp_path / "run")
-    wait_for_step(process, tmp_path / "run", 5)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
-    assert "stopped by SIGINT after step" in output
-    assert "Traceback" not in output
-    step = max(int(file.name) for file in (tmp_path / "run" / "checkpoints").iterdir())
-    process = launch(tmp_path / "run")
-    output, _ = process.communicate(timeout=300)
-    assert f"resuming after step {step:,}" in output
-
-
-def test_a_signal_while_it_compiles_saves_the_first_step(config: ConfigDict, tmp_path: Path) -> None:
-    prepare = loop.prepare
-
-    def interrupted(*arguments: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGTERM)
-        return prepare(*arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "prepare", interrupted)
-        with pytest.raises(InterruptedRun, match="stopped by SIGTERM after step 1 of 61") as interruption:
-            loop.train(fresh(config), tmp_path)
-    assert interruption.value.status == 143
-    loop.train(fresh(config), tmp_path)
-    assert RunFolder(tmp_path).result["step"] == 61
 
 
 def test_evaluating_a_run_in_training_leaves_it_alone(config: ConfigDict, tmp_path: Path) -> None:
