@@ -149,9 +149,9 @@ class MetricsLog:
         write_whole(path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = path.open("a")
         self._events = None
-        # TensorBoard's files cannot be cut back; they are written anew from the lines that stand.
-        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
         if tensorboard:
+            # TensorBoard's files cannot be cut back; they are written anew from the lines that stand.
+            shutil.rmtree(folder / "tensorboard", ignore_errors=True)
             (folder / "tensorboard").mkdir()
             self._events = EventsWriter(str(folder / "tensorboard" / "events"))
             for record in kept:

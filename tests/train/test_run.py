@@ -122,6 +122,13 @@ def test_tensorboard_has_the_same_scalars(tmp_path: Path) -> None:
     assert [row["step"] for row in read_metrics(tmp_path / METRICS)] == [10, 20, 30, 40, 50]
 
 
+def test_switching_tensorboard_off_deletes_nothing(tmp_path: Path) -> None:
+    for tensorboard in (True, False):
+        with MetricsLog(tmp_path, 0, tensorboard=tensorboard):
+            pass
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+
+
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_whole(tmp_path / "a.json", json.dumps([1]))
 

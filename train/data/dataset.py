@@ -41,7 +41,7 @@ class Dataset:
 
 def _read_digits(path: str) -> Source:
     if path:
-        raise UserError(f"dataset.source=digits:{path}: digits is embedded and takes nothing after the name")
+        raise UserError(f"config.dataset.source=digits:{path}: digits is embedded and takes nothing after the name")
     from sklearn.datasets import load_digits  # 1 s to import, wanted here alone
 
     digits = load_digits()
@@ -81,7 +81,8 @@ def load(config: ConfigDict) -> Dataset:
     without either is divided for the test first.
 
     Args:
-      config: the section `dataset`; classes, class_names, channels, mean, std and test are set where they are not.
+      config: the section `dataset`; classes, class_names, channels, mean, std and test are set where
+        they are not, and validation where the source has its own.
 
     Raises:
       UserError: the source is unknown, cannot be read, or contradicts the section.
@@ -121,14 +122,14 @@ def load(config: ConfigDict) -> Dataset:
 def load_test(config: ConfigDict, uri: str, trained_on: str) -> tuple[Examples, str]:
     """Read examples to test a trained network on: the source's test, else its val, else all there is.
 
-    Returns:
-      The examples, and which they are: "test", "val" or "all".
-
     Args:
       config: the completed section `dataset` of the run.
       uri: the source.
       trained_on: fingerprint of the run's data; where the source is the same data, the run's own test is returned, for
         the rest has been seen in training.
+
+    Returns:
+      The examples, and which they are: "test", "val" or "all".
 
     Raises:
       UserError: the source cannot be read, or its channels or labels are not those of the run.
