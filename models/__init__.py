@@ -5,7 +5,11 @@ Every network takes normalised images `[B, H, W, C]` and returns logits `[B, cla
 Passing `key` makes the call a training call: dropout draws from it. Without one nothing is random.
 """
 
+from models.alexnet import AlexNet
 from models.lenet5 import LeNet5
 from models.mlp import MLP
+from models.vgg import VGG16
 
-NETWORKS = {"lenet5": LeNet5, "mlp": MLP}
+__all__ = ["MLP", "NETWORKS", "VGG16", "AlexNet", "LeNet5"]
+
+NETWORKS = {"lenet5": LeNet5, "alexnet": AlexNet, "vgg16": VGG16, "mlp": MLP}

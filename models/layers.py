@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 # All of them are monotone: LeNet5.stages relies on it.
@@ -31,6 +32,25 @@ def pool(x: jax.Array, window: int, kind: str) -> jax.Array:
     x = x[:, : height * window, : width * window]
     x = x.reshape(batch, height, window, width, window, channels)
     return x.max(axis=(2, 4)) if kind == "max" else x.mean(axis=(2, 4))
+
+
+def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
+    """Average the maps `[B, H, W, C]` into `[B, size, size, C]`, as torch's AdaptiveAvgPool2d does.
+
+    Row i of the result is the mean of the rows floor(i * H / size) to ceil((i + 1) * H / size), columns likewise. Maps
+    smaller than `size` are repeated; maps of that size come back as they are.
+    """
+
+    def shares(length: int) -> jax.Array:
+        """Of each row that comes in (columns) in each that goes out (rows)."""
+        places, index = np.arange(length), np.arange(size)[:, np.newaxis]
+        within = (places >= index * length // size) & (places < -((index + 1) * length // -size))
+        return jnp.asarray(within / within.sum(axis=1, keepdims=True), x.dtype)
+
+    _, height, width, _ = x.shape
+    if (height, width) == (size, size):
+        return x
+    return jnp.einsum("bhwc,ih,jw->bijc", x, shares(height), shares(width))
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
