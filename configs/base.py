@@ -16,16 +16,24 @@ def get_config() -> ConfigDict:
     config.precision = "float32"  # what layers compute in: float32 or bfloat16; parameters stay float32
 
     config.model = model = ConfigDict()
-    model.name = "lenet5"  # a network of models/: lenet5, mlp
-    model.activation = placeholder(str)  # relu, tanh
+    model.name = "lenet5"  # a network of models/: lenet5, alexnet, vgg16, mlp
+    model.activation = placeholder(str)  # lenet5, mlp: relu, tanh
     model.pooling = placeholder(str)  # lenet5: max, average
     model.hidden = placeholder(tuple)  # mlp: units of each hidden layer
     model.dropout = placeholder(float)  # probability of zeroing a unit of a dense layer
+    model.batch_norm = placeholder(bool)  # vgg16: batch normalisation behind each convolution
 
     config.dataset = dataset = ConfigDict()
-    dataset.source = "digits"  # digits, idx:FOLDER, npz:FILE (or npz:PREFIX of _train.npz, _val.npz, _test.npz)
+    # digits, idx:FOLDER, npz:FILE (or npz:PREFIX of _train.npz, _val.npz, _test.npz), folder:ROOT of class folders
+    # (or of train/, val/, test/ with class folders), tfds:NAME[/CONFIG][:VERSION]
+    dataset.source = "digits"
+    dataset.data_dir = placeholder(str)  # tfds: folder of prepared sets; else TFDS_DATA_DIR or ~/tensorflow_datasets
+    dataset.skip_bad_images = False  # folder: leave files out that cannot be used, instead of stopping
+    dataset.stream = placeholder(bool)  # decode photos batch by batch, not once into memory; the data decides
+    dataset.workers = 0  # processes that decode; 0: threads, which suffice until Python's lock is the limit
     dataset.image_size = 32  # side of the images that the network sees, in pixels
     dataset.resize = "bilinear"  # how they get there: nearest, bilinear, bicubic, or pad (with zeros, on all sides)
+    dataset.crop = 1.0  # share of the shorter side that the middle crop keeps; 0.875: 224 of 256 pixels
     dataset.validation = 0.1  # training images set aside to choose the best checkpoint: a share below 1, or a count
     dataset.test = placeholder(float)  # the same, for the test; only for sources that have no test images of their own
     dataset.split_seed = 0  # of those two choices, so that `seed` varies the training and not the examination
@@ -34,6 +42,7 @@ def get_config() -> ConfigDict:
     dataset.channels = placeholder(int)  # the data has it
     dataset.mean = placeholder(tuple)  # of the training images by channel, pixels being 0..1; the data has it
     dataset.std = placeholder(tuple)
+    dataset.covariance = placeholder(tuple)  # of the channels, row by row; the data has it
 
     # Each is the largest change; the amount is drawn anew for every image.
     config.augment = augment = ConfigDict()
@@ -43,6 +52,8 @@ def get_config() -> ConfigDict:
     augment.shear = 0.0  # 0.1: by a tenth of the height
     augment.pad_and_crop = 0  # pixels of mirrored border, of which a crop takes a part
     augment.flip = False  # left and right, every other image
+    augment.random_resized_crop = 0.0  # smallest share of a photo's area that a random crop keeps; 0 switches it off
+    augment.color_noise = 0.0  # deviation of AlexNet's colour noise, in deviations of each principal component
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.name = "sgd"  # sgd, adamw

@@ -33,7 +33,8 @@ def describe(source: str, data: Dataset) -> dict[str, Any]:
         "data": {
             "source": source,
             "fingerprint": data.fingerprint,
-            "counts": {role: len(examples.labels) for role, examples in counts.items() if examples is not None},
+            "counts": {role: images.total for role, images in counts.items() if images is not None},
+            "skipped": data.skipped,
         },
     }
 

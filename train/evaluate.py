@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -14,25 +13,23 @@ from ml_collections import ConfigDict
 from train import devices
 from train.checkpoints import load_network
 from train.data import dataset
-from train.data.examples import Examples
+from train.data.dataset import Images
 from train.data.transforms import normalise
+from train.feed import AHEAD, batches_in_order
 from train.network import PyTree
 from train.run import RunFolder
 
-Evaluator = Callable[[PyTree, PyTree, Examples], dict[str, Any]]
+Evaluator = Callable[[PyTree, PyTree, Images], dict[str, Any]]
 
 
-def make_evaluator(graph: nnx.GraphDef, config: ConfigDict, mesh: Mesh) -> Evaluator:
-    """Return `evaluate(params, stats, examples)`: loss, accuracy, top5_accuracy (shares of 1) and count.
+def make_eval_step(graph: nnx.GraphDef, config: ConfigDict) -> Callable[..., dict[str, jax.Array]]:
+    """Return `step(params, stats, images, labels, counted)`, which sums loss, accuracy and top5_accuracy over a batch.
 
-    Images go to the devices in batches of one size, compiled once: the last is filled up, and what fills it is not
-    counted. With fewer than five classes, top-5 looks at all of them.
+    `counted` `[B]` says which images count. With fewer than five classes, top-5 looks at all of them.
     """
-    places = devices.by_batch(mesh)
-    size = -(-config.evaluate.batch_size // mesh.shape["data"]) * mesh.shape["data"]
     top = min(5, config.dataset.classes)
 
-    def sums(
+    def step(
         params: PyTree, stats: PyTree, images: jax.Array, labels: jax.Array, counted: jax.Array
     ) -> dict[str, jax.Array]:
         logits = nnx.merge(graph, params, stats)(normalise(images, config.dataset)).astype(jnp.float32)
@@ -45,17 +42,29 @@ def make_evaluator(graph: nnx.GraphDef, config: ConfigDict, mesh: Mesh) -> Evalu
             "top5_accuracy": jnp.sum(hits.any(-1), where=counted),
         }
 
-    compiled = jax.jit(sums, compiler_options=devices.compiler_options(config.precision))
+    return step
 
-    def evaluate(params: PyTree, stats: PyTree, examples: Examples) -> dict[str, Any]:
-        count = len(examples.labels)
-        batches = []
-        for start in range(0, count, size):
-            index = np.arange(start, start + size)
-            batch = examples.take(np.minimum(index, count - 1))
-            batches.append(compiled(params, stats, *jax.device_put((*batch, index < count), places)))
-        total = jax.tree.map(lambda *parts: sum(part.item() for part in parts), *jax.device_get(batches))
-        return {name: total[name] / count for name in ("loss", "accuracy", "top5_accuracy")} | {"count": count}
+
+def make_evaluator(graph: nnx.GraphDef, config: ConfigDict, mesh: Mesh) -> Evaluator:
+    """Return `evaluate(params, stats, images)`: loss, accuracy, top5_accuracy (shares of 1) and count.
+
+    Images go to the devices in batches of one size, or at once where there are fewer: the last is filled up, and what
+    fills it is not counted.
+    """
+    size = -(-config.evaluate.batch_size // mesh.shape["data"]) * mesh.shape["data"]
+    step = make_eval_step(graph, config)
+    compiled = jax.jit(step, compiler_options=devices.compiler_options(config.precision))
+
+    def evaluate(params: PyTree, stats: PyTree, images: Images) -> dict[str, Any]:
+        enough = -(-images.total // mesh.shape["data"]) * mesh.shape["data"]
+        parts: list[dict[str, jax.Array]] = []
+        for batch, counted in batches_in_order(images, config, mesh, min(size, enough)):
+            parts.append(compiled(params, stats, *batch, counted))
+            jax.block_until_ready(parts[-AHEAD:][0])
+        total = jax.tree.map(lambda *parts: sum(part.item() for part in parts), *jax.device_get(parts))
+        return {name: total[name] / images.total for name in ("loss", "accuracy", "top5_accuracy")} | {
+            "count": images.total
+        }
 
     return evaluate
 

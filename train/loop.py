@@ -5,7 +5,6 @@ import math
 import statistics
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ from train import devices, environment, network, settings
 from train.checkpoints import Checkpoints, network_of
 from train.data import dataset
 from train.data.dataset import Dataset
-from train.data.order import batch_indices
 from train.errors import NotFiniteError, UserError
 from train.evaluate import make_evaluator
+from train.feed import training_batches
 from train.meter import Meter
 from train.prepare import prepare
 from train.progress import Display
@@ -47,9 +46,9 @@ def train(config: ConfigDict, workdir: Path) -> None:
             f"config.train.batch_size={config.train.batch_size}: must be a multiple of {mesh.size} devices "
             f"(config.mesh.data) times {config.train.accumulate} parts (config.train.accumulate)"
         )
-    if config.train.batch_size > len(data.train.labels):
+    if config.train.batch_size > data.train.total:
         raise UserError(
-            f"config.train.batch_size={config.train.batch_size}: there are {len(data.train.labels)} images "
+            f"config.train.batch_size={config.train.batch_size}: there are {data.train.total} images "
             "to train on; take at most as many"
         )
     with lock(workdir):
@@ -82,10 +81,9 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, workdir: Path) -> dict[s
     began = time.perf_counter()
     with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
         with Signals() as signals:
-            graph, timetable, schedule, state, examples, train_step, compile_seconds = prepare(config, data.train, mesh)
+            graph, timetable, schedule, state, train_step, compile_seconds = prepare(config, data.train.total, mesh)
             learning_rate = jax.jit(schedule)
             evaluate = make_evaluator(graph, config, mesh)
-            draw = partial(batch_indices, len(data.train.labels), config.train.batch_size, config.seed)
             progress: dict[str, Any] = {"seconds": 0.0, "sums": None}
             first = checkpoints.latest() or 0
             if first:
@@ -107,10 +105,11 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, workdir: Path) -> dict[s
             with (
                 MetricsLog(workdir, first, tensorboard=config.log.tensorboard) as log,
                 Display(first, timetable.total, config.train.epochs) as display,
+                training_batches(data.train, config, mesh, first, timetable.total) as batches,
                 _one_line_if_not_finite(config, checkpoints),
             ):
-                for step in range(first + 1, timetable.total + 1):
-                    state, metrics = train_step(state, examples, draw(step - 1))
+                for step, batch in enumerate(batches, start=first + 1):
+                    state, metrics = train_step(state, batch)
                     meter.add(step, metrics)
                     display.advance(step)
                     if timetable.logs(step):

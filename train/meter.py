@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from train.errors import NotFiniteError
+from train.feed import AHEAD
 from train.step import Metrics
 
 
@@ -32,8 +33,10 @@ class Meter:
         self._since = time.perf_counter()
 
     def add(self, step: int, metrics: Metrics) -> None:
-        """Take what a step returned."""
+        """Take what a step returned, and wait where the host is too far ahead."""
         self._pending.append((step, metrics))
+        if len(self._pending) > AHEAD:
+            jax.block_until_ready(self._pending[-1 - AHEAD][1])
 
     def fetch(self) -> dict[str, Any]:
         """Wait for the device and return the sums.

@@ -2,7 +2,7 @@
 
 import time
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +26,8 @@ class Prepared(NamedTuple):
       timetable: when what is due.
       schedule: the learning rate by step.
       state: before the first step, on every device.
-      examples: what is trained on, on every device.
-      train_step: the compiled step, `(state, examples, indices) -> (state, metrics)`. The state passed to it is
-        donated: only the one it returns may be used afterwards.
+      train_step: the compiled step, `(state, batch) -> (state, metrics)`. The state passed to it is donated: only the
+        one it returns may be used afterwards.
       compile_seconds: how long it took.
     """
 
@@ -36,39 +35,41 @@ class Prepared(NamedTuple):
     timetable: Timetable
     schedule: optax.Schedule
     state: State
-    examples: Examples
     train_step: jax.stages.Compiled
     compile_seconds: float
 
 
-def prepare(
-    config: ConfigDict, train_set: Examples, mesh: Mesh, compiler_options: dict[str, str] | None = None
-) -> Prepared:
+def prepare(config: ConfigDict, images: int, mesh: Mesh, compiler_options: dict[str, str] | None = None) -> Prepared:
     """Initialise and compile.
 
     Args:
       config: resolved, and completed by the data.
-      train_set: what is trained on.
-      mesh: of devices; state and examples are replicated, a batch is shared.
+      images: how many there are to train on.
+      mesh: of devices; the state is replicated, a batch is shared.
       compiler_options: for XLA; by default those of `devices.compiler_options`.
     """
     graph, _, _ = network.describe(config)
-    timetable = Timetable(config, len(train_set.labels))
+    timetable = Timetable(config, images)
     schedule = make_schedule(config.schedule, timetable.steps_per_epoch, timetable.total)
     optimizer = make_optimizer(config.optimizer, schedule)
     everywhere = devices.replicated(mesh)
     state = jax.jit(partial(init_state, config, optimizer), out_shardings=everywhere)()
-    examples = jax.device_put(train_set, everywhere)
 
     began = time.perf_counter()
     step = jax.jit(
         make_train_step(graph, optimizer, config),
         donate_argnums=0,
-        in_shardings=(everywhere, everywhere, devices.by_batch(mesh)),
+        in_shardings=(everywhere, devices.by_batch(mesh)),
         out_shardings=everywhere,
         compiler_options=devices.compiler_options(config.precision) if compiler_options is None else compiler_options,
     )
-    indices = jax.ShapeDtypeStruct((config.train.batch_size,), jnp.int32)
-    compiled = step.lower(state, examples, indices).compile()
+    compiled = step.lower(state, batch_shape(config, config.train.batch_size)).compile()
     compile_seconds = round(time.perf_counter() - began, 3)
-    return Prepared(graph, timetable, schedule, state, examples, compiled, compile_seconds)
+    return Prepared(graph, timetable, schedule, state, compiled, compile_seconds)
+
+
+def batch_shape(config: ConfigDict, size: int) -> Any:
+    """Return the shapes and types of a batch of so many images; the section `dataset` is complete."""
+    side, channels = config.dataset.image_size, config.dataset.channels
+    images = jax.ShapeDtypeStruct((size, side, side, channels), jnp.uint8)
+    return Examples(images, jax.ShapeDtypeStruct((size,), jnp.int32))  # type: ignore[arg-type]

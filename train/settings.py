@@ -68,14 +68,20 @@ RULES: Mapping[str, Rule] = {
     "dataset.validation": between(0),
     "dataset.test": between(0, above=True),
     "dataset.split_seed": between(0, 2**32 - 1),
+    "dataset.crop": between(0, 1, above=True),
+    "dataset.workers": between(0),
     "dataset.classes": between(2),
+    "dataset.channels": lambda value: None if value in (1, 3) else "must be 1 (gray) or 3 (RGB)",
     "dataset.mean": every(between(-math.inf), float, int),
     "dataset.std": every(between(0, above=True), float, int),
+    "dataset.covariance": every(between(-math.inf), float, int),
     "augment.shift": between(0),
     "augment.rotate": between(0, 180),
     "augment.scale": between(0, 1, below=True),
     "augment.shear": between(0, 1),
     "augment.pad_and_crop": between(0),
+    "augment.random_resized_crop": between(0, 1),
+    "augment.color_noise": between(0),
     "optimizer.name": one_of(*OPTIMIZERS),
     "optimizer.momentum": between(0, 1, below=True),
     "optimizer.b1": between(0, 1, below=True),
@@ -138,6 +144,18 @@ def resolve(config: ConfigDict) -> None:
         raise UserError(
             "config.schedule.name=step: needs config.schedule.milestones, the epochs at which the rate falls"
         )
+    if config.augment.random_resized_crop:
+        if config.dataset.stream is False:
+            raise UserError(
+                f"config.augment.random_resized_crop={config.augment.random_resized_crop:g}: crops are cut out of "
+                "photos as they are decoded; it needs config.dataset.stream=True"
+            )
+        config.dataset.stream = True
+    if config.dataset.resize == "pad" and config.dataset.crop != 1:
+        raise UserError(
+            f"config.dataset.crop={config.dataset.crop:g}: config.dataset.resize=pad keeps all of an image; "
+            "choose bilinear, or a crop of 1"
+        )
     for key in ("shift", "pad_and_crop"):
         if config.augment[key] >= config.dataset.image_size:
             raise UserError(
@@ -187,9 +205,9 @@ def from_json(text: str) -> ConfigDict:
     return ConfigDict(with_tuples(values)).lock()
 
 
-# What may change between two launches of the same run: where it computes, what it prints, what it keeps, and where the
-# data lies (the fingerprint of the data's content is compared instead).
-NOT_IDENTITY = ("mesh.", "log.", "checkpoint.", "dataset.source")
+# What may change between two launches of the same run: where it computes, what it prints, what it keeps, who decodes,
+# and where the data lies (the fingerprint of the data's content is compared instead).
+NOT_IDENTITY = ("mesh.", "log.", "checkpoint.", "dataset.source", "dataset.data_dir", "dataset.workers")
 # Schedules whose rate at a step does not depend on how many steps there will be: such a run may be made longer.
 EXTENSIBLE_SCHEDULES = ("constant", "step")
 

@@ -1,4 +1,4 @@
-"""One step: draw, augment, normalise, gradient, update. Plain functions over pytrees, jitted once by the loop."""
+"""One step: augment, normalise, gradient, update. Plain functions over pytrees, jitted once by the loop."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -48,8 +48,8 @@ def init_state(config: ConfigDict, optimizer: optax.GradientTransformation) -> S
 
 def make_train_step(
     graph: nnx.GraphDef, optimizer: optax.GradientTransformation, config: ConfigDict
-) -> Callable[[State, Examples, jax.Array], tuple[State, Metrics]]:
-    """Return `train_step(state, examples, indices)`, where the indices `[B]` say which examples make the batch."""
+) -> Callable[[State, Examples], tuple[State, Metrics]]:
+    """Return `train_step(state, batch)`; the batch's images are uint8 `[B, H, W, C]`."""
 
     def loss_of(params: PyTree, stats: PyTree, images: jax.Array, labels: jax.Array, key: jax.Array) -> Any:
         network = nnx.merge(graph, params, stats)
@@ -82,13 +82,13 @@ def make_train_step(
         (loss, (correct, stats)), grads = sums
         return (loss / parts, (correct, stats)), jax.tree.map(lambda grad: grad / parts, grads)
 
-    def train_step(state: State, examples: Examples, indices: jax.Array) -> tuple[State, Metrics]:
+    def train_step(state: State, batch: Examples) -> tuple[State, Metrics]:
         # Everything random in a step follows from the seed and the step's number: resuming needs no generator.
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         augment_key, network_key = jax.random.split(key)
-        images = augment(augment_key, examples.images[indices], config.augment)  # [B, H, W, C]
+        images = augment(augment_key, jnp.asarray(batch.images), config.augment, config.dataset)  # [B, H, W, C]
         images = normalise(images, config.dataset)
-        labels = examples.labels[indices]  # [B]
+        labels = jnp.asarray(batch.labels)  # [B]
         (loss, (correct, stats)), grads = gradients(state.params, state.stats, images, labels, network_key)
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -107,13 +107,13 @@ def test_preview(command: Command, tmp_path: Path) -> None:
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "benchmark"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "benchmark", "prepare"])
 def test_help_tells_the_flags(command: Command, name: str) -> None:
     process = command(name, "--help")
     assert f"python -m scripts.{name}" in process.stdout
     assert process.returncode == 0
     assert "compilation_cache" in process.stdout
-    assert ("--config.KEY=VALUE" in process.stdout) is (name != "evaluate")
+    assert ("--config.KEY=VALUE" in process.stdout) is (name in ("train", "benchmark"))
 
 
 def test_run_as_a_file_names_the_right_command() -> None:

@@ -16,6 +16,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.conftest import CHECKOUT, command_line, fresh
+from tests.train.data.test_folder import photo
 from train import loop
 from train.checkpoints import Checkpoints
 from train.optimizer import make_optimizer, make_schedule
@@ -73,10 +74,32 @@ FLAGS = (
 )
 
 
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of sixty photos in two classes."""
+    root = tmp_path_factory.mktemp("photos")
+    for index in range(60):
+        photo(root / "ab"[index % 2] / f"{index}.jpg", index)
+    return root
+
+
+def of_photos(root: Path) -> tuple[str, ...]:
+    """Return the flags that make it a run over streamed photos."""
+    return (
+        f"--config.dataset.source=folder:{root}",
+        "--config.augment.random_resized_crop=0.3",
+        "--config.augment.color_noise=0.1",
+        "--config.train.epochs=40",
+        "--config.train.batch_size=8",
+        "--config.evaluate.every_epochs=10",
+    )
+
+
 @pytest.fixture
-def launch(tmp_path: Path) -> Callable[[Path], subprocess.Popen[str]]:
-    def start(workdir: Path) -> subprocess.Popen[str]:
-        line = command_line("train", *FLAGS, f"--workdir={workdir}", f"--compilation_cache={tmp_path / 'xla'}")
+def launch(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    def start(workdir: Path, *flags: str) -> subprocess.Popen[str]:
+        folders = f"--workdir={workdir}", f"--compilation_cache={tmp_path / 'xla'}"
+        line = command_line("train", *FLAGS, *flags, *folders)
         return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=CHECKOUT)
 
     return start
@@ -95,19 +118,31 @@ def wait_for_step(process: subprocess.Popen[str], workdir: Path, step: int, befo
         time.sleep(0.01)
 
 
-def test_killed_and_resumed_is_uninterrupted(launch: Callable[[Path], subprocess.Popen[str]], tmp_path: Path) -> None:
-    """A real process: two kill -9 at random steps, a SIGTERM, and the same command each time."""
+@pytest.mark.parametrize("kind", ["resident", "streamed"])
+def test_killed_and_resumed_is_uninterrupted(
+    launch: Callable[..., subprocess.Popen[str]], tmp_path: Path, photos: Path, kind: str
+) -> None:
+    """A real process: two kill -9 at random steps, a SIGTERM, and the same command each time.
+
+    A streamed run goes on with another number of workers each time.
+    """
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    process = launch(whole)
+    flags = of_photos(photos) if kind == "streamed" else ()
+
+    def launch_again(workers: int) -> subprocess.Popen[str]:
+        return launch(broken, *flags, *((f"--config.dataset.workers={workers}",) if flags else ()))
+
+    process = launch(whole, *flags)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     seed = int(os.environ.get("KILL_SEED", random.randrange(10**6)))
     print(f"KILL_SEED={seed} repeats these steps")
     chance = random.Random(seed)
     steps = sorted(chance.sample(range(5, 150), 3))
-    for step, number in zip(steps, (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL), strict=True):
+    numbers = (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL)
+    for step, number, workers in zip(steps, numbers, (0, 1, 2), strict=True):
         before = (broken / METRICS).stat().st_ino if (broken / METRICS).exists() else None
-        process = launch(broken)
+        process = launch_again(workers)
         wait_for_step(process, broken, step, before)
         time.sleep(chance.random() / 10)
         process.send_signal(number)
@@ -116,14 +151,14 @@ def test_killed_and_resumed_is_uninterrupted(launch: Callable[[Path], subprocess
             assert process.returncode == 128 + number, output
             assert "the same command resumes" in output
         assert not (broken / "result.json").exists()
-    process = launch(broken)
+    process = launch_again(0)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert "resuming after step" in output
     assert_same_bits(whole, broken)
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(launch: Callable[[Path], subprocess.Popen[str]], tmp_path: Path) -> None:
+def test_ctrl_c_saves_and_says_how_to_go_on(launch: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
     process = launch(tmp_path / "run")
     wait_for_step(process, tmp_path / "run", 5)
     process.send_signal(signal.SIGINT)

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
 from ml_collections import ConfigDict
 
 from tests.conftest import CHECKOUT
@@ -17,21 +16,22 @@ from train import devices, network, settings
 from train.data import dataset
 from train.data.examples import Examples
 from train.data.order import batch_indices
-from train.data.transforms import normalise
+from train.evaluate import make_eval_step
+from train.feed import training_batches
 from train.optimizer import make_optimizer, make_schedule
-from train.prepare import prepare
+from train.prepare import batch_shape, prepare
 from train.step import Metrics, State, init_state, make_train_step
 
 
 def take_steps(config: ConfigDict, count: int, devices_used: int = 1) -> tuple[State, list[Metrics]]:
     settings.resolve(config)
-    prepared = prepare(config, dataset.load(config.dataset).train, devices.make_mesh(devices_used))
-    state, step, examples = prepared.state, prepared.train_step, prepared.examples
-    metrics = []
-    for index in range(count):
-        indices = batch_indices(len(examples.labels), config.train.batch_size, config.seed, index)
-        state, measured = step(state, examples, indices)
-        metrics.append(jax.device_get(measured))
+    train_set, mesh = dataset.load(config.dataset).train, devices.make_mesh(devices_used)
+    prepared = prepare(config, train_set.total, mesh)
+    state, metrics = prepared.state, []
+    with training_batches(train_set, config, mesh, 0, count) as batches:
+        for batch in batches:
+            state, measured = prepared.train_step(state, batch)
+            metrics.append(jax.device_get(measured))
     return state, metrics
 
 
@@ -62,7 +62,7 @@ def test_label_smoothing_spreads_its_share_over_all_classes(config: ConfigDict) 
     params["output"]["bias"] = jnp.asarray(bias, jnp.float32)
     optimizer = optax.sgd(0.1)
     state = State(jnp.zeros((), jnp.int32), params, stats, {}, optimizer.init(params))
-    _, metrics = make_train_step(graph, optimizer, config)(state, zeros, jnp.arange(64))
+    _, metrics = make_train_step(graph, optimizer, config)(state, zeros)
     log_shares = bias - np.log(np.exp(bias).sum())
     assert metrics.loss == pytest.approx(-0.7 * log_shares[2] - 0.3 * log_shares.mean(), rel=1e-5)
     assert metrics.correct == 0
@@ -73,35 +73,47 @@ def test_each_step_augments_in_its_own_way(config: ConfigDict) -> None:
     config.augment.shift = 2
     config.schedule.learning_rate = 1e-30
     settings.resolve(config)
-    train_set = dataset.load(config.dataset).train.take(np.zeros(1, int))
-    prepared = prepare(config, train_set, devices.make_mesh(1))
+    batch = dataset.load(config.dataset).train.take(np.zeros(64, int))
+    prepared = prepare(config, 64, devices.make_mesh(1))
     state, losses = prepared.state, []
     for _ in range(4):
-        state, metrics = prepared.train_step(state, prepared.examples, np.zeros(64, np.int32))
+        state, metrics = prepared.train_step(state, batch)
         losses.append(float(metrics.loss))
     assert len(set(losses)) == 4
 
 
-@pytest.mark.parametrize("name", ["lenet5", "mlp"])
-def test_steps_lower_for_every_platform(config: ConfigDict, name: str) -> None:
-    config.model.name, config.model.hidden = name, None
-    config.dataset.image_size = 32
-    config.augment.update(shift=1, rotate=5.0, pad_and_crop=1, flip=True)
+@pytest.mark.parametrize(
+    ("name", "size", "options"),
+    [
+        ("lenet5", 32, {}),
+        ("alexnet", 64, {"dropout": 0.5}),
+        ("vgg16", 32, {}),
+        ("vgg16", 32, {"batch_norm": True}),
+        ("mlp", 8, {}),
+    ],
+    ids=["lenet5", "alexnet", "vgg16", "vgg16 with batch norm", "mlp"],
+)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_steps_lower_for_every_platform(
+    config: ConfigDict, name: str, size: int, options: dict, precision: str
+) -> None:
+    config.model.hidden = None
+    config.model.update(name=name, **options)
+    config.precision = precision
+    config.dataset.update(image_size=size, channels=3, classes=7, mean=(0.5,) * 3, std=(0.2,) * 3)
+    config.dataset.covariance = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    config.augment.update(shift=1, rotate=5.0, pad_and_crop=1, flip=True, color_noise=0.1)
+    config.train.ema = 0.9
     settings.resolve(config)
-    examples = dataset.load(config.dataset).train
     graph, params, stats = network.describe(config)
     optimizer = make_optimizer(config.optimizer, make_schedule(config.schedule, 10, 100))
     state = jax.eval_shape(partial(init_state, config, optimizer))
-    indices = jax.ShapeDtypeStruct((64,), jnp.int32)
-    platforms = ("cpu", "cuda", "tpu")
-    step = jax.jit(make_train_step(graph, optimizer, config))
-    assert jax.export.export(step, platforms=platforms)(state, examples, indices).platforms == platforms
-
-    def logits(params, stats, images):
-        return nnx.merge(graph, params, stats)(normalise(images, config.dataset))
-
-    images = jax.ShapeDtypeStruct((8, 32, 32, 1), jnp.uint8)
-    assert jax.export.export(jax.jit(logits), platforms=platforms)(params, stats, images).platforms == platforms
+    batch, platforms = batch_shape(config, 8), ("cpu", "cuda", "tpu")
+    train_step = jax.jit(make_train_step(graph, optimizer, config))
+    assert jax.export.export(train_step, platforms=platforms)(state, batch).platforms == platforms
+    eval_step = jax.jit(make_eval_step(graph, config))
+    counted = jax.ShapeDtypeStruct((8,), bool)
+    assert jax.export.export(eval_step, platforms=platforms)(params, stats, *batch, counted).platforms == platforms
 
 
 def test_accumulation_changes_nothing_but_the_memory(config: ConfigDict) -> None:
@@ -161,10 +173,8 @@ def test_compiled_equals_eager(config: ConfigDict) -> None:
     graph, _, _ = network.describe(config)
     optimizer = make_optimizer(config.optimizer, make_schedule(config.schedule, 10, 100))
     with jax.disable_jit():
-        indices = jnp.asarray(batch_indices(len(examples.labels), 8, 0, 0))
-        eager, eager_metrics = make_train_step(graph, optimizer, config)(
-            init_state(config, optimizer), examples, indices
-        )
+        batch = examples.take(batch_indices(examples.total, 8, 0, 0))
+        eager, eager_metrics = make_train_step(graph, optimizer, config)(init_state(config, optimizer), batch)
     assert metrics.loss == pytest.approx(float(eager_metrics.loss), rel=1e-5)
     for one, other in zip(jax.tree.leaves(compiled.params), jax.tree.leaves(eager.params), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)

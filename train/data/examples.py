@@ -1,4 +1,4 @@
-"""Labelled images, as every source yields them."""
+"""Labelled images in memory, as sources yield them and as batches go to the devices."""
 
 from typing import NamedTuple
 
@@ -10,6 +10,11 @@ class Examples(NamedTuple):
 
     images: np.ndarray
     labels: np.ndarray
+
+    @property
+    def total(self) -> int:
+        """How many images."""
+        return len(self.labels)
 
     def take(self, index: np.ndarray) -> "Examples":
         """Return the examples at the indices `[M]`."""

@@ -4,26 +4,53 @@ Keys are `image` (uint8 `[N, H, W]` or `[N, H, W, C]`), or `jpeg` (uint8) and `o
 `jpeg[offset[i]:offset[i + 1]]`); `label` (integers `[N]`); and, if wanted, `class_names`.
 """
 
-import io
+import hashlib
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from train.data import decode
 from train.data.examples import Examples
+from train.data.photos import Photos
+from train.data.source import Source
 from train.errors import UserError
 
 _SPLITS = {"train": "_train.npz", "validation": "_val.npz", "test": "_test.npz"}
 
 
-def read(path: Path) -> tuple[dict[str, Examples], tuple[str, ...] | None]:
+class _Packed:
+    """JPEG files one behind the other as records."""
+
+    def __init__(self, path: Path, jpeg: np.ndarray, offset: np.ndarray, labels: np.ndarray) -> None:
+        self._path, self._jpeg, self._offset = path, jpeg, offset
+        self.labels = labels
+        digest = hashlib.sha256(jpeg.data)
+        digest.update(np.ascontiguousarray(offset, "<i8").data)
+        digest.update(np.ascontiguousarray(labels, "<i4").data)
+        self.fingerprint = digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, indices: Sequence[int]) -> list[tuple[bytes, int]]:
+        return [(self.bytes_of(index), int(self.labels[index])) for index in indices]
+
+    def bytes_of(self, index: int) -> bytes:
+        return self._jpeg[self._offset[index] : self._offset[index + 1]].tobytes()
+
+    def name(self, index: int) -> str:
+        return f"{self._path}: image {index}"
+
+
+def read(path: Path, *, stream: bool = False) -> Source:
     """Read one file (its images are then divided by the config), or the files that share the prefix `path`.
 
-    Returns:
-      The examples by split, and the class names where a file has them.
+    Args:
+      path: of the file, or what the files' names begin with.
+      stream: leave packed JPEG files encoded.
 
     Raises:
       UserError: nothing is there, or a file lacks a key or holds something else than labelled images.
@@ -37,14 +64,14 @@ def read(path: Path) -> tuple[dict[str, Examples], tuple[str, ...] | None]:
         files = {split: file for split, file in candidates.items() if file.is_file()}
         if "train" not in files:
             raise UserError(f"{path}: no such file, and no {path.name}_train.npz beside it either")
-    read_files = {split: _read_file(file) for split, file in files.items()}
+    read_files = {split: _read_file(file, stream) for split, file in files.items()}
     names = {split: class_names for split, (_, class_names) in read_files.items() if class_names is not None}
     if len(set(names.values())) > 1:
         raise UserError(f"{path}: class_names differ between {' and '.join(names)}")
-    return {split: examples for split, (examples, _) in read_files.items()}, next(iter(names.values()), None)
+    return Source({split: images for split, (images, _) in read_files.items()}, next(iter(names.values()), None))
 
 
-def _read_file(path: Path) -> tuple[Examples, tuple[str, ...] | None]:
+def _read_file(path: Path, stream: bool) -> tuple[Examples | Photos, tuple[str, ...] | None]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
@@ -59,7 +86,24 @@ def _read_file(path: Path) -> tuple[Examples, tuple[str, ...] | None]:
     labels = arrays["label"]
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise UserError(f"{path}: label must be integers [N], is {labels.dtype} {list(labels.shape)}")
-    images = arrays["image"] if "image" in arrays else _decode(path, arrays["jpeg"], arrays["offset"])
+    if labels.min(initial=0) < 0 or labels.max(initial=0) >= 2**31:
+        raise UserError(f"{path}: label must be 0 or more and fit 32 bits, is {labels.min()} to {labels.max()}")
+    labels = labels.astype(np.int32)
+    names = tuple(map(str, np.atleast_1d(arrays["class_names"]))) if "class_names" in arrays else None
+    if "image" in arrays:
+        return Examples(_pixels(path, arrays["image"], labels), labels), names
+    packed = _packed(path, arrays["jpeg"], arrays["offset"], labels)
+    if not stream:
+        return Photos.all_of(packed).whole(), names
+    with ThreadPoolExecutor() as threads:  # Pillow decodes outside Python's lock
+        reasons = threads.map(lambda index: decode.check(packed.bytes_of(index)), range(len(packed)))
+        for index, reason in enumerate(reasons):
+            if reason:
+                raise UserError(f"{packed.name(index)}: {reason}")
+    return Photos.all_of(packed), names
+
+
+def _pixels(path: Path, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     if images.ndim == 3:
         images = images[..., np.newaxis]
     if images.size == 0:
@@ -68,36 +112,14 @@ def _read_file(path: Path) -> tuple[Examples, tuple[str, ...] | None]:
         raise UserError(f"{path}: image must be uint8 [N, H, W] or [N, H, W, 1 or 3], is {images.dtype} {images.shape}")
     if len(images) != len(labels):
         raise UserError(f"{path}: {len(images)} images but {len(labels)} labels")
-    if labels.min(initial=0) < 0 or labels.max(initial=0) >= 2**31:
-        raise UserError(f"{path}: label must be 0 or more and fit 32 bits, is {labels.min()} to {labels.max()}")
-    names = tuple(map(str, np.atleast_1d(arrays["class_names"]))) if "class_names" in arrays else None
-    return Examples(images, labels.astype(np.int32)), names
+    return images
 
 
-def _decode(path: Path, jpeg: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """Decode packed JPEG files of one size into `[N, H, W, 3]`; grayscale ones become RGB."""
+def _packed(path: Path, jpeg: np.ndarray, offset: np.ndarray, labels: np.ndarray) -> _Packed:
     if jpeg.ndim != 1 or jpeg.dtype != np.uint8 or offset.ndim != 1 or not np.issubdtype(offset.dtype, np.integer):
         raise UserError(f"{path}: jpeg must be uint8 [bytes] and offset integers [N + 1]")
     if len(offset) < 2 or offset[0] < 0 or offset[-1] > len(jpeg) or np.any(np.diff(offset) <= 0):
         raise UserError(f"{path}: offset must rise from 0 to the {len(jpeg)} bytes of jpeg")
-
-    def decode(index: int) -> np.ndarray:
-        data = jpeg[offset[index] : offset[index + 1]].tobytes()
-        try:
-            return np.asarray(Image.open(io.BytesIO(data), formats=("JPEG",)).convert("RGB"))
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UserError(f"{path}: image {index} is no JPEG that can be decoded ({error})") from error
-
-    first = decode(0)
-    images = np.empty((len(offset) - 1, *first.shape), np.uint8)
-
-    def decode_into(indices: Iterable[int]) -> None:
-        for index in indices:
-            image = decode(index)
-            if image.shape != first.shape:
-                raise UserError(f"{path}: image {index} has {image.shape[:2]} pixels, the first {first.shape[:2]}")
-            images[index] = image
-
-    with ThreadPoolExecutor() as threads:  # Pillow decodes outside Python's lock
-        list(threads.map(decode_into, np.array_split(np.arange(len(images)), 64)))
-    return images
+    if len(offset) != len(labels) + 1:
+        raise UserError(f"{path}: {len(offset) - 1} images but {len(labels)} labels")
+    return _Packed(path, np.ascontiguousarray(jpeg), offset, labels)

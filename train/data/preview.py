@@ -8,27 +8,31 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from train.data import transforms
+from train.data.dataset import Images
 from train.data.examples import Examples
+from train.data.stream import TrainingBatches
 
 _COLUMNS = 12
 # The rows, and the keys of the section `augment` that each leaves on.
 _ROWS = {
     "as read": (),
+    "random crop": ("random_resized_crop",),
     "flip": ("flip",),
     "shift": ("shift",),
     "pad and crop": ("pad_and_crop",),
     "affine": ("rotate", "scale", "shear"),
+    "colour noise": ("color_noise",),
 }
 
 
-def save(examples: Examples, config: ConfigDict, path: Path) -> list[str]:
+def save(images: Images, config: ConfigDict, path: Path) -> list[str]:
     """Save the picture of the first training images as PNG; returns the names of its rows from the top.
 
     Augmentations that the section `augment` leaves off have no row.
     """
     from matplotlib.figure import Figure  # 0.7 s to import, wanted here alone
 
-    images = jnp.asarray(examples.images[:_COLUMNS])
+    first = images.take(np.arange(min(_COLUMNS, images.total)))
     sections = {
         name: ConfigDict({key: value if key in keys else type(value)(0) for key, value in config.augment.items()})
         for name, keys in _ROWS.items()
@@ -36,9 +40,10 @@ def save(examples: Examples, config: ConfigDict, path: Path) -> list[str]:
     }
     sections["all together"] = config.augment
     figure = Figure(figsize=(_COLUMNS * 0.8 + 1.2, len(sections) * 0.85), layout="constrained")
-    axes = figure.subplots(len(sections), len(images), squeeze=False)
+    axes = figure.subplots(len(sections), first.total, squeeze=False)
     for row, (name, section) in zip(axes, sections.items(), strict=True):
-        batch = transforms.augment(jax.random.key(config.seed), images, section)
+        pixels = jnp.asarray(_decoded(first, config, section.random_resized_crop).images)
+        batch = transforms.augment(jax.random.key(config.seed), pixels, section, config.dataset)
         pictures = np.asarray(jnp.clip(batch, 0, 255)).astype(np.uint8)
         for axis, picture in zip(row, pictures, strict=True):
             axis.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=255)
@@ -46,3 +51,11 @@ def save(examples: Examples, config: ConfigDict, path: Path) -> list[str]:
         row[0].set_ylabel(name, rotation=0, ha="right", va="center")
     figure.savefig(path, format="png", dpi=100)
     return list(sections)
+
+
+def _decoded(images: Images, config: ConfigDict, smallest: float) -> Examples:
+    if isinstance(images, Examples):
+        return images
+    whole = config.copy_and_resolve_references()
+    whole.augment.random_resized_crop = smallest
+    return TrainingBatches(images, whole).crops(np.arange(images.total), 0)

@@ -1,29 +1,36 @@
-"""From the size that images have to the size that a network sees."""
+"""From the size that images in memory have to the size that a network sees."""
 
 import numpy as np
 from PIL import Image
 
 from train.errors import UserError
 
-_RESAMPLING = {
+RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
-RESIZES = (*_RESAMPLING, "pad")
+RESIZES = (*RESAMPLING, "pad")
 
 
-def resize(images: np.ndarray, size: int, method: str) -> np.ndarray:
+def middle_box(width: int, height: int, share: float = 1.0) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of the square in the middle whose side is a share of the shorter side."""
+    side = min(width, height) * share
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
+
+
+def resize(images: np.ndarray, size: int, method: str, share: float = 1.0) -> np.ndarray:
     """Return uint8 `[N, size, size, C]` of uint8 `[N, H, W, C]`.
 
     "pad" sets the image in the middle of zeros, as LeCun et al. 1998 did with 28x28 digits in 32x32. The others scale
-    the shorter side to `size` and keep the middle of the longer one.
+    the middle square, whose side is `share` of the shorter side.
 
     Raises:
       UserError: "pad" cannot make an image smaller.
     """
     _, height, width, channels = images.shape
-    if (height, width) == (size, size):
+    if (height, width) == (size, size) and share == 1:
         return images
     if method == "pad":
         if max(height, width) > size:
@@ -33,12 +40,10 @@ def resize(images: np.ndarray, size: int, method: str) -> np.ndarray:
             )
         top, left = (size - height) // 2, (size - width) // 2
         return np.pad(images, ((0, 0), (top, size - height - top), (left, size - width - left), (0, 0)))
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    box = (left, top, left + side, top + side)
+    box = middle_box(width, height, share)
     result = np.empty((len(images), size, size, channels), np.uint8)
     for index, image in enumerate(images):
         picture = Image.fromarray(image[..., 0] if channels == 1 else image)
-        resized = picture.resize((size, size), _RESAMPLING[method], box=box)
+        resized = picture.resize((size, size), RESAMPLING[method], box=box)
         result[index] = np.asarray(resized).reshape(size, size, channels)
     return result

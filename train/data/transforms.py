@@ -5,6 +5,7 @@ Every transform is a pure function of a key and a batch, and draws its amount an
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.ndimage import map_coordinates
 from ml_collections import ConfigDict
 
@@ -66,12 +67,32 @@ def affine(key: jax.Array, images: jax.Array, rotate: float, scale: float, shear
     return jax.vmap(transform)(images, angles, factors, shears)
 
 
-def augment(key: jax.Array, images: jax.Array, config: ConfigDict) -> jax.Array:
-    """Apply what the section `augment` switches on to uint8 `[B, H, W, C]`; returns float32 in 0..255.
+def color_noise(key: jax.Array, images: jax.Array, covariance: tuple[float, ...], deviation: float) -> jax.Array:
+    """Add to each image one colour, drawn along the principal components of the data's colours.
 
-    Whole pixels move first, while they are bytes; the affine map comes last and interpolates.
+    Krizhevsky et al. 2012, section 4.1: each component times a normal draw. As in the first author's cuda-convnet2, a
+    draw is in standard deviations of its component.
+
+    Args:
+      key: where the amounts come from.
+      images: float `[B, H, W, C]`, pixels in 0..255.
+      covariance: of the channels over the data, `[C * C]` row by row, pixels being 0..1.
+      deviation: of the draws; 0.1 in the paper.
     """
-    flip_key, shift_key, crop_key, affine_key = jax.random.split(key, 4)
+    channels = images.shape[-1]
+    variances, components = np.linalg.eigh(np.reshape(covariance, (channels, channels)))
+    scaled = components * np.sqrt(np.maximum(variances, 0))  # [C, components]
+    draws = deviation * jax.random.normal(key, (len(images), channels))
+    return images + 255 * (draws @ scaled.T.astype(np.float32))[:, None, None, :]
+
+
+def augment(key: jax.Array, images: jax.Array, config: ConfigDict, dataset: ConfigDict) -> jax.Array:
+    """Apply what the section `augment` switches on to uint8 `[B, H, W, C]`; returns float32 around 0..255.
+
+    Whole pixels move first, while they are bytes; the affine map interpolates, and colours change last. The section
+    `dataset` is complete. Random resized crops have been cut before, out of the photos (see data/stream.py).
+    """
+    flip_key, shift_key, crop_key, affine_key, color_key = jax.random.split(key, 5)
     if config.flip:
         images = flip(flip_key, images)
     if config.shift:
@@ -81,6 +102,8 @@ def augment(key: jax.Array, images: jax.Array, config: ConfigDict) -> jax.Array:
     images = images.astype(jnp.float32)
     if config.rotate or config.scale or config.shear:
         images = affine(affine_key, images, config.rotate, config.scale, config.shear)
+    if config.color_noise:
+        images = color_noise(color_key, images, dataset.covariance, config.color_noise)
     return images
 
 

@@ -5,7 +5,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.conftest import Command
-from train import benchmark
+from train.benchmark import own
 
 
 def test_sides_take_turns_and_the_first_turn_does_not_count(
@@ -13,7 +13,7 @@ def test_sides_take_turns_and_the_first_turn_does_not_count(
 ) -> None:
     order = []
 
-    def side(name: str, figures: list[float]) -> benchmark.Measurement:
+    def side(name: str, figures: list[float]) -> own.Measurement:
         remaining = iter(figures)
 
         def measure() -> float:
@@ -23,8 +23,8 @@ def test_sides_take_turns_and_the_first_turn_does_not_count(
         return measure
 
     sides = {"a": side("a", [1000, 6, 2, 4]), "b": side("b", [0, 1, 2, 3])}
-    monkeypatch.setattr(benchmark, "SUITES", {"suite": ("seconds", lambda config, launch: sides)})
-    row = benchmark.measure("suite", config, lambda flags: None, repeats=3)
+    monkeypatch.setattr(own, "SUITES", {"suite": ("seconds", lambda config, launch: sides)})
+    row = own.measure("suite", config, lambda flags: None, repeats=3)
     assert order == ["a", "b"] * 4
     assert row == {
         "suite": "suite",

@@ -92,9 +92,11 @@ def test_affine_is_scipys_of_some_matrix_within_the_amounts(amounts: tuple[float
 
 
 def test_augment_is_a_function_of_the_key(images: jax.Array) -> None:
-    config = base.get_config().augment
-    config.update(shift=1, rotate=10.0, scale=0.1, shear=0.1, pad_and_crop=2, flip=True)
-    first, again, other = (transforms.augment(jax.random.key(seed), images, config) for seed in (1, 1, 2))
+    config = base.get_config()
+    config.augment.update(shift=1, rotate=10.0, scale=0.1, shear=0.1, pad_and_crop=2, flip=True)
+    first, again, other = (
+        transforms.augment(jax.random.key(seed), images, config.augment, config.dataset) for seed in (1, 1, 2)
+    )
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other)
     assert first.dtype == jnp.float32
@@ -103,7 +105,20 @@ def test_augment_is_a_function_of_the_key(images: jax.Array) -> None:
 
 
 def test_nothing_switched_on_changes_nothing(images: jax.Array) -> None:
-    np.testing.assert_array_equal(transforms.augment(jax.random.key(0), images, base.get_config().augment), images)
+    config = base.get_config()
+    augmented = transforms.augment(jax.random.key(0), images, config.augment, config.dataset)
+    np.testing.assert_array_equal(augmented, images)
+
+
+def test_color_noise_is_one_colour_an_image_with_the_datas_covariance() -> None:
+    # Krizhevsky et al. 2012, section 4.1: one draw an image, along the principal components of the RGB values.
+    covariance = np.array([[0.07, 0.05, 0.03], [0.05, 0.06, 0.04], [0.03, 0.04, 0.08]])
+    grays = jnp.full((20_000, 2, 2, 3), 100.0)
+    added = (transforms.color_noise(jax.random.key(0), grays, tuple(covariance.ravel()), 0.1) - 100) / 255
+    np.testing.assert_allclose(added, np.broadcast_to(added[:, :1, :1], added.shape), atol=1e-6)
+    measured = np.cov(np.asarray(added[:, 0, 0]).T)
+    np.testing.assert_allclose(measured, 0.1**2 * covariance, rtol=0.1)
+    np.testing.assert_allclose(added.mean((0, 1, 2)), 0, atol=1e-3)
 
 
 def test_normalise_by_channel() -> None:

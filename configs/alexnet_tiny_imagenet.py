@@ -1,0 +1,28 @@
+"""AlexNet on twenty classes of Tiny ImageNet."""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    """Return the experiment."""
+    config = base.get_config()
+    config.model.name = "alexnet"
+    config.dataset.source = "npz:data/tiny_imagenet20"
+    config.dataset.image_size = 96
+    config.dataset.validation = 0.05
+    config.augment.random_resized_crop = 0.35
+    config.augment.flip = True
+    config.augment.color_noise = 0.1
+    config.optimizer.weight_decay = 5e-4
+    config.optimizer.clip_norm = 5.0
+    config.schedule.name = "one_cycle"
+    config.schedule.learning_rate = 0.02
+    config.schedule.warmup_epochs = 3.0
+    config.train.epochs = 14.0
+    config.train.batch_size = 128
+    config.evaluate.batch_size = 250
+    config.evaluate.every_epochs = 2.0
+    config.log.every_steps = 20
+    return config

@@ -1,0 +1,149 @@
+"""TensorFlow Datasets read without TensorFlow: small sets in its own format, made without it too."""
+
+import io
+import sys
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from configs import base
+from train.data import dataset
+from train.data.examples import Examples
+from train.data.photos import Photos
+from train.data.tfds import read
+from train.errors import UserError
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.squeeze()).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def pixels(index: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(index).integers(0, 256, shape, dtype=np.uint8)
+
+
+class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    VERSION = tfds.core.Version("1.2.3")
+    SHAPE: tuple[int | None, ...] = (6, 6, 1)
+    SPLITS: ClassVar[dict[str, int]] = {"train": 12, "test": 4}
+    SECRET_TEST = False
+    KEYS: tuple[str, str] | None = ("image", "label")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        label = tfds.features.ClassLabel(names=["no", "yes", "perhaps"])
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict({"image": tfds.features.Image(shape=self.SHAPE), "label": label}),
+            supervised_keys=self.KEYS,
+        )
+
+    def _split_generators(self, manager: Any) -> dict[str, Any]:
+        return {split: self._generate_examples(split, count) for split, count in self.SPLITS.items()}
+
+    def _generate_examples(self, split: str, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        for index in range(count):
+            shape = tuple(side or 8 + index for side in self.SHAPE)
+            secret = self.SECRET_TEST and split == "test"
+            yield index, {"image": png(pixels(index, *shape)), "label": -1 if secret else index % 3}
+
+
+class OldmastersDigits(_Builder):
+    """Images of one size."""
+
+
+class OldmastersPhotos(_Builder):
+    """Images of many sizes, with a test whose labels are secret, as ImageNet's is."""
+
+    SHAPE = (None, None, 3)
+    SPLITS: ClassVar[dict[str, int]] = {"train": 12, "validation": 6, "test": 3}
+    SECRET_TEST = True
+
+
+class OldmastersUnlabelled(_Builder):
+    """Does not say what is to be learnt."""
+
+    KEYS = None
+
+
+class OldmastersMasks(_Builder):
+    """An image for each image."""
+
+    KEYS = ("image", "image")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = str(tmp_path_factory.mktemp("tfds"))
+    for name in ("digits", "photos", "unlabelled", "masks"):
+        tfds.builder(f"oldmasters_{name}", data_dir=folder, file_format="array_record").download_and_prepare()
+    return folder
+
+
+def test_images_of_one_size_are_the_pixels_that_were_stored(prepared: str) -> None:
+    source = read("oldmasters_digits", data_dir=prepared, stream=None)
+    assert source.class_names == ("no", "yes", "perhaps")
+    examples = source.splits["train"]
+    assert isinstance(examples, Examples)
+    assert examples.images.shape == (12, 6, 6, 1)
+    # tfds shuffles what it stores.
+    stored = {pixels(index, 6, 6, 1).tobytes(): index % 3 for index in range(12)}
+    found = {image.tobytes(): label for image, label in zip(examples.images, examples.labels.tolist(), strict=True)}
+    assert found == stored
+    assert source.splits["test"].total == 4
+
+
+def test_images_of_many_sizes_stay_encoded(prepared: str) -> None:
+    source = read("oldmasters_photos", data_dir=prepared, stream=None)
+    photos = source.splits["train"]
+    assert isinstance(photos, Photos)
+    stored = {png(pixels(index, 8 + index, 8 + index, 3)): index % 3 for index in range(12)}
+    assert dict(photos.records.read(range(12))) == stored
+    assert [stored[data] for data, _ in photos.records.read(range(12))] == photos.labels.tolist()
+
+
+def test_a_test_whose_labels_are_secret_does_not_count(prepared: str) -> None:
+    config = base.get_config().dataset
+    config.update(source="tfds:oldmasters_photos", data_dir=prepared, image_size=8, validation=0.0)
+    data = dataset.load(config)
+    assert (data.train.total, data.test.total, data.test_split) == (12, 6, "val")
+    assert config.classes == 3
+    assert config.channels == 3
+
+
+def test_one_size_is_streamed_on_demand(prepared: str) -> None:
+    photos = read("oldmasters_digits:1.2.3", data_dir=prepared, stream=True).splits["train"]
+    assert isinstance(photos, Photos)
+    held = read("oldmasters_digits", data_dir=prepared, stream=False).splits["train"]
+    np.testing.assert_array_equal(photos.whole().images, held.images)
+    np.testing.assert_array_equal(photos.labels, held.labels)
+
+
+def test_what_fills_memory_is_streamed(prepared: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.data.tfds._RESIDENT_BYTES", 16 * 36 - 1)
+    assert isinstance(read("oldmasters_digits", data_dir=prepared, stream=None).splits["train"], Photos)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mnits", "TensorFlow Datasets has no set of that name; nearest: mnist"),
+        ("mnist", r"tfds:mnist: is not prepared in .*; prepare it with: python -m scripts.prepare --source=tfds:mnist"),
+        ("mnist:7.7.7", "cannot be loaded at version 7.7.7, only: 3.0.1"),
+        ("oldmasters_unlabelled", r"does not say which of its features are image and label \(supervised_keys\)"),
+        ("oldmasters_masks", "is no set of images with one label each"),
+    ],
+)
+def test_what_cannot_be_read_says_how_to_go_on(prepared: str, name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read(name, data_dir=prepared, stream=None)
+
+
+def test_reading_takes_no_tensorflow(prepared: str) -> None:
+    read("oldmasters_digits", data_dir=prepared, stream=None)
+    assert "tensorflow" not in sys.modules

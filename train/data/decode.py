@@ -1,0 +1,119 @@
+"""From an encoded image to the pixels of a crop."""
+
+import contextlib
+import io
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from train.data.resize import RESAMPLING, middle_box
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+# What converts to gray or RGB without losing more than transparency; 16 bits a channel would be cut off.
+_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
+
+# Left, top, right and bottom, in pixels.
+Box = tuple[float, float, float, float]
+# From (width, height) of an image to what is cut out of it.
+ChooseBox = Callable[[int, int], Box]
+
+
+class BadImage(ValueError):
+    """The bytes are no image that can be used; the message says why."""
+
+
+def random_box(width: int, height: int, random: np.random.Generator, smallest: float) -> Box:
+    """Return a rectangle of random area, shape and place, as Szegedy et al. 2014 (arXiv 1409.4842, section 6) drew it.
+
+    The area is between `smallest` (a share) and all of the image, the aspect ratio between 3/4 and 4/3. Where ten draws
+    do not fit, the middle is taken, cut to those ratios.
+    """
+    for _ in range(10):
+        area = width * height * random.uniform(smallest, 1)
+        ratio = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
+        box_width, box_height = math.sqrt(area * ratio), math.sqrt(area / ratio)
+        if box_width <= width and box_height <= height:
+            left, top = random.uniform(0, width - box_width), random.uniform(0, height - box_height)
+            return left, top, left + box_width, top + box_height
+    box_width, box_height = min(width, height * 4 / 3), min(height, width * 4 / 3)
+    left, top = (width - box_width) / 2, (height - box_height) / 2
+    return left, top, left + box_width, top + box_height
+
+
+def crop(data: bytes, choose: ChooseBox, size: int, resize: str, channels: int) -> np.ndarray:
+    """Decode, cut a box out and scale it to uint8 `[size, size, channels]`.
+
+    A photo's Exif orientation is honoured. A JPEG file is decoded at a half, a quarter or an eighth of its size where
+    that leaves the box no smaller than the result.
+
+    Args:
+      data: a JPEG, PNG or WebP file.
+      choose: the box, from the size of the photo as it is looked at.
+      size: side of the result in pixels.
+      resize: a key of `RESAMPLING`.
+      channels: 1 or 3.
+
+    Raises:
+      BadImage: it is no such file, or damaged.
+    """
+    with _bad_image_if_damaged():
+        image = _open(data)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        lies = orientation in (5, 6, 7, 8)  # on its side
+        width, height = image.size[::-1] if lies else image.size
+        left, top, right, bottom = choose(width, height)
+        enough = math.ceil(width * size / (right - left)), math.ceil(height * size / (bottom - top))
+        image.draft(None, enough[::-1] if lies else enough)
+        if orientation != 1:
+            image = ImageOps.exif_transpose(image)
+        image = image.convert("L" if channels == 1 else "RGB")
+        across, down = image.width / width, image.height / height
+        # Rounding must not carry the box over the edge.
+        box = (left * across, top * down, min(right * across, image.width), min(bottom * down, image.height))
+        return np.asarray(image.resize((size, size), RESAMPLING[resize], box=box)).reshape(size, size, channels)
+
+
+def pixels(data: bytes, channels: int) -> np.ndarray:
+    """Decode all of an image to uint8 `[H, W, channels]`.
+
+    Raises:
+      BadImage: as `crop`.
+    """
+    with _bad_image_if_damaged():
+        image = np.asarray(_open(data).convert("L" if channels == 1 else "RGB"))
+        return image.reshape(*image.shape[:2], channels)
+
+
+def check(data: bytes) -> str | None:
+    """Say why the bytes are no image that `crop` can use, or nothing. All of them are read, at the least resolution."""
+    try:
+        crop(data, middle_box, 1, "nearest", 3)
+    except BadImage as error:
+        return str(error)
+    return None
+
+
+@contextlib.contextmanager
+def _bad_image_if_damaged() -> Iterator[None]:
+    try:
+        yield
+    except (BadImage, MemoryError):
+        raise
+    except Exception as error:  # whatever a damaged file makes Pillow raise
+        raise BadImage(f"cannot be decoded ({error})") from error
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        kind = "is a GIF" if data.startswith(b"GIF8") else "is none of them" if data else "is empty"
+        raise BadImage(f"must be a JPEG, PNG or WebP image, {kind}") from None
+    if image.mode not in _MODES:
+        raise BadImage(f"has pixels of the kind {image.mode}; convert it to 8 bits a channel")
+    # Cameras write several pictures into one JPEG file (MPO), of which the first is the photo.
+    if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):
+        raise BadImage("is an animation; save one of its pictures")
+    return image

@@ -1,0 +1,147 @@
+"""Folders of photos: one folder a class, under the root or under train/, val/ and test/ in it."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from train.data import decode
+from train.data.photos import Photos
+from train.data.source import Source
+from train.errors import UserError
+
+# Names of folders for a role, the first of them the one to be recommended.
+_SPLITS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
+# What file managers leave behind, besides names that begin with a dot.
+_NOT_PHOTOS = frozenset({"thumbs.db", "desktop.ini"})
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
+_SHOWN = 5
+
+
+class _Files:
+    """Photo files as records."""
+
+    def __init__(self, paths: Sequence[Path], labels: Sequence[int], digests: Sequence[bytes]) -> None:
+        self._paths = tuple(paths)
+        self.labels = np.asarray(labels, np.int32)
+        self.fingerprint = hashlib.sha256(self.labels.tobytes() + b"".join(digests)).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def read(self, indices: Sequence[int]) -> list[tuple[bytes, int]]:
+        try:
+            return [(self._paths[index].read_bytes(), int(self.labels[index])) for index in indices]
+        except OSError as error:
+            raise UserError(f"{error.filename}: cannot be read ({error.strerror}); was there when the run began") from (
+                error
+            )
+
+    def name(self, index: int) -> str:
+        return str(self._paths[index])
+
+
+def read(root: Path, *, skip_bad_images: bool) -> Source:
+    """Find the photos and look at each: all of it must be decodable.
+
+    Classes are the names of the folders, in alphabetical order. Files may lie in folders below them.
+
+    Args:
+      root: holds class folders, or train/ and perhaps val/ and test/ that do.
+      skip_bad_images: leave out what cannot be used, and say which in the result, instead of raising.
+
+    Raises:
+      UserError: there is no class folder; one holds no file; classes differ between splits; a file is no image, is
+        damaged, or is a link out of the root.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: there is no such folder")
+    root = root.resolve()
+    folders = _split_folders(root)
+    classes = {split: _class_folders(folder) for split, folder in folders.items()}
+    names = tuple(folder.name for folder in classes["train"])
+    for split, class_folders in classes.items():
+        _hold_against(root, names, {folder.name for folder in class_folders}, folders[split])
+    splits, bad = {}, []
+    for split, class_folders in classes.items():
+        files = [(path, label) for label, folder in enumerate(class_folders) for path in _files(folder)]
+        _hold_a_file_each(class_folders, {label for _, label in files}, "")
+        with ThreadPoolExecutor() as threads:  # Pillow decodes outside Python's lock
+            looked_at = list(threads.map(lambda file: _look_at(file[0], root), files))
+        bad += [f"{path}: {why}" for (path, _), (_, why) in zip(files, looked_at, strict=True) if why]
+        good = [(*file, digest) for file, (digest, why) in zip(files, looked_at, strict=True) if not why]
+        if skip_bad_images:
+            _hold_a_file_each(class_folders, {label for _, label, _ in good}, " that can be used")
+        if good:
+            splits[split] = Photos.all_of(_Files(*zip(*good, strict=True)))
+    if bad and not skip_bad_images:
+        shown = "; ".join(bad[:_SHOWN]) + (f"; and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else "")
+        raise UserError(
+            f"{len(bad)} of the files cannot be used: {shown}. Take them away, or leave them out with "
+            "--config.dataset.skip_bad_images"
+        )
+    return Source(dict(splits), names, tuple(bad))
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """Return the folder of each split; the root itself is train where it has no folder of that name."""
+    present = {split: [root / name for name in names if (root / name).is_dir()] for split, names in _SPLITS.items()}
+    if not present["train"]:
+        return {"train": root}
+    for several in present.values():
+        if len(several) > 1:
+            raise UserError(f"{root}: holds both {several[0].name}/ and {several[1].name}/; which is it?")
+    return {split: folders[0] for split, folders in present.items() if folders}
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    if loose := [path for path in inside if path.suffix.lower() in _SUFFIXES]:
+        raise UserError(f"{loose[0]}: lies beside the class folders ({len(loose)} such images); move it into one")
+    found = [path for path in inside if path.is_dir()]
+    if len(found) < 2:
+        raise UserError(
+            f"{folder}: takes a folder of photos for each class, at least two; "
+            + (f"there is {found[0].name}/ alone" if found else "there is none")
+        )
+    return found
+
+
+def _hold_against(root: Path, names: Sequence[str], others: set[str], folder: Path) -> None:
+    missing, new = set(names) - others, others - set(names)
+    if missing or new:
+        said = [f"{folder.name}/ lacks {', '.join(sorted(missing))}"] if missing else []
+        said += [f"{folder.name}/ has {', '.join(sorted(new))}, train/ has not"] if new else []
+        raise UserError(f"{root}: the classes of train/ and {folder.name}/ differ: {'; '.join(said)}")
+
+
+def _hold_a_file_each(class_folders: Sequence[Path], labels: set[int], which: str) -> None:
+    for label, folder in enumerate(class_folders):
+        if label not in labels:
+            raise UserError(f"{folder}: this class folder holds no image{which}")
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for below, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files + [name for name in folders if Path(below, name).is_symlink()]):
+            if not name.startswith(".") and name.lower() not in _NOT_PHOTOS:
+                yield Path(below, name)
+
+
+def _look_at(path: Path, root: Path) -> tuple[bytes, str | None]:
+    """Return the SHA-256 of a file, and why it cannot be used, if so."""
+    try:
+        if not path.resolve().is_relative_to(root):
+            return b"", f"is a link, or below one, out of {root}"
+        if not path.is_file():
+            return b"", "is no file"
+        data = path.read_bytes()
+    except RuntimeError:  # of resolve
+        return b"", "is a link in a circle"
+    except OSError as error:
+        return b"", f"cannot be read ({error.strerror})"
+    return hashlib.sha256(data).digest(), decode.check(data)

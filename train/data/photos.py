@@ -1,0 +1,135 @@
+"""Labelled images that stay encoded until a batch needs them."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from train.data import decode
+from train.data.examples import Examples
+from train.errors import UserError
+
+
+class Records(Protocol):
+    """Encoded images with labels, at random access.
+
+    Attributes:
+      labels: int32 `[N]`; a source that has them inside its records may read all of those when first asked.
+      fingerprint: SHA-256 of the content.
+    """
+
+    @property
+    def labels(self) -> np.ndarray:
+        """See above."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """See above."""
+        ...
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+    def read(self, indices: Sequence[int]) -> list[tuple[bytes, int]]:
+        """Return (file's bytes, label) of each."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Say for a message which record that is."""
+        ...
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Some of the records of a source.
+
+    Attributes:
+      records: of the source.
+      index: which of them, `[N]`.
+      channels: what they are decoded to: 1 (gray) or 3 (RGB).
+    """
+
+    records: Records
+    index: np.ndarray
+    channels: int = 3
+
+    @classmethod
+    def all_of(cls, records: Records, channels: int = 3) -> "Photos":
+        """Return all records."""
+        return cls(records, np.arange(len(records)), channels)
+
+    @property
+    def total(self) -> int:
+        """How many images."""
+        return len(self.index)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels int32 `[N]`."""
+        return self.records.labels[self.index]
+
+    def take(self, index: np.ndarray) -> "Photos":
+        """Return the photos at the indices `[M]`."""
+        return replace(self, index=self.index[index])
+
+    def load(self, indices: np.ndarray, size: int, resize: str, boxes: Callable[[int], decode.ChooseBox]) -> Examples:
+        """Decode the photos at the indices `[M]`; `boxes(m)` chooses what is cut out of the m-th of them.
+
+        Raises:
+          UserError: a file cannot be read or decoded; names it.
+        """
+        return self._decode(indices, lambda place, data: decode.crop(data, boxes(place), size, resize, self.channels))
+
+    def middles(self, size: int, resize: str, share: float) -> Examples:
+        """Decode all, the middle of each whose side is that share of the shorter side.
+
+        Raises:
+          UserError: as `load`.
+        """
+        middle = partial(decode.middle_box, share=share)
+        return self._on_all_cores(lambda indices: self.load(indices, size, resize, lambda _: middle))
+
+    def whole(self) -> Examples:
+        """Decode all as they are.
+
+        Raises:
+          UserError: as `load`, or they differ in size.
+        """
+        return self._on_all_cores(
+            lambda indices: self._decode(indices, lambda _, data: decode.pixels(data, self.channels))
+        )
+
+    def _decode(self, indices: np.ndarray, decode_one: Callable[[int, bytes], np.ndarray]) -> Examples:
+        images: list[np.ndarray] = []
+        labels = np.empty(len(indices), np.int32)
+        wanted = self.index[indices].tolist()
+        for place, (data, label) in enumerate(self.records.read(wanted)):
+            try:
+                images.append(decode_one(place, data))
+            except decode.BadImage as error:
+                raise UserError(f"{self.records.name(wanted[place])}: {error}") from error
+            if images[-1].shape != images[0].shape:
+                raise UserError(self._sizes_differ(wanted[place], images[-1], images[0]))
+            labels[place] = label
+        return Examples(np.stack(images), labels)
+
+    def _on_all_cores(self, load: Callable[[np.ndarray], Examples]) -> Examples:
+        indices = np.array_split(np.arange(self.total), min(64, self.total))
+        with ThreadPoolExecutor() as threads:  # Pillow decodes outside Python's lock
+            parts = list(threads.map(load, indices))
+        for index, part in zip(indices, parts, strict=True):
+            if part.images.shape[1:] != parts[0].images.shape[1:]:
+                raise UserError(self._sizes_differ(int(self.index[index[0]]), part.images[0], parts[0].images[0]))
+        return Examples(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def _sizes_differ(self, index: int, one: np.ndarray, other: np.ndarray) -> str:
+        sizes = [f"{image.shape[0]}x{image.shape[1]}" for image in (one, other)]
+        return (
+            f"{self.records.name(index)}: has {sizes[0]} pixels, others have {sizes[1]}; "
+            "images of several sizes take --config.dataset.stream"
+        )

@@ -1,0 +1,123 @@
+"""Photos decoded ahead of the batches that need them, by Grain."""
+
+import contextlib
+import gc
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from train.data import decode
+from train.data.examples import Examples
+from train.data.order import batch_indices
+from train.data.photos import Photos
+from train.data.resize import middle_box
+
+# More threads than this wait for Python's lock; more than this many batches ahead are memory without use.
+_MOST_THREADS = 16
+
+
+@dataclass(frozen=True)
+class TrainingBatches:
+    """Batch i of training: a pure function of (seed, i), whoever computes it and whenever.
+
+    Attributes:
+      photos: what is trained on.
+      config: the whole config.
+    """
+
+    photos: Photos
+    config: ConfigDict
+
+    def __call__(self, step: int) -> Examples:
+        """Return the batch of a step."""
+        count, config = self.photos.total, self.config
+        return self.crops(batch_indices(count, config.train.batch_size, config.seed, step), step)
+
+    def crops(self, indices: np.ndarray, step: int) -> Examples:
+        """Return those photos, cut as in a step."""
+        config = self.config
+        smallest = config.augment.random_resized_crop
+
+        def box(place: int) -> decode.ChooseBox:
+            if not smallest:
+                return partial(middle_box, share=config.dataset.crop)
+            random = np.random.default_rng((config.seed, step, place))
+            return partial(decode.random_box, random=random, smallest=smallest)
+
+        return self.photos.load(indices, config.dataset.image_size, config.dataset.resize, box)
+
+
+@dataclass(frozen=True)
+class BatchesInOrder:
+    """All photos in order, their middles; the last batch is filled up with the last photo.
+
+    Attributes:
+      photos: what is looked at.
+      config: the section `dataset`.
+      batch_size: images a batch.
+    """
+
+    photos: Photos
+    config: ConfigDict
+    batch_size: int
+
+    def __len__(self) -> int:
+        return -(-self.photos.total // self.batch_size)
+
+    def __call__(self, number: int) -> Examples:
+        """Return a batch."""
+        index = np.arange(number * self.batch_size, (number + 1) * self.batch_size)
+        middle = partial(middle_box, share=self.config.crop)
+        indices = np.minimum(index, self.photos.total - 1)
+        return self.photos.load(indices, self.config.image_size, self.config.resize, lambda _: middle)
+
+
+def _end_with_parent(_worker: int, _workers: int) -> None:
+    """Let a worker end when its parent is killed: it would wait for ever, and keep memory and the output's pipe."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+@contextlib.contextmanager
+def stream(make: Callable[[int], Examples], first: int, last: int, workers: int) -> Iterator[Iterator[Examples]]:
+    """Yield an iterator over `make(first)` to `make(last - 1)`, in this order, made ahead in the background.
+
+    Args:
+      make: a batch, from its number. With workers, it and what it returns must pickle.
+      first: the first number.
+      last: the number after the last.
+      workers: processes; 0 are threads of this process, which suffice until Python's lock is what limits.
+    """
+    import grain  # 1 s to import, wanted by streams alone
+
+    numbers = grain.MapDataset.range(first, last).map(make)
+    threads = min(os.cpu_count() or 1, _MOST_THREADS)
+    if workers:
+        if not flags.FLAGS.is_parsed():  # by whoever is no command; Grain's workers ask for flags
+            flags.FLAGS.mark_as_parsed()
+        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+        workers_of = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+        batches = iter(numbers.to_iter_dataset(options).mp_prefetch(workers_of, _end_with_parent))
+    else:
+        batches = iter(numbers.to_iter_dataset(grain.ReadOptions(threads, prefetch_buffer_size=threads + 1)))
+    try:
+        # Copies, for batches of workers lie in memory shared with them, which is freed with the original.
+        yield (Examples(*map(np.array, batch)) for batch in batches) if workers else batches
+    finally:
+        batches.close()
+        if workers:  # the iterator, a cycle, holds the last batches in that memory
+            del batches
+            gc.collect()
