@@ -1,30 +1,43 @@
-"""Measure an experiment's speed, side by side with what it is to be compared with.
+"""Measure speed, side by side with what it is to be compared with.
 
-    python -m scripts.benchmark --config=configs/lenet5_mnist.py --config.dataset.source=idx:FOLDER --suite=loop,start
+    python -m scripts.benchmark --suite=train,infer --peer=torch --check
+    python -m scripts.benchmark --suite=loop,start --config=configs/lenet5_mnist.py --config.dataset.source=idx:FOLDER
 
-Suites: compiler (the training step with this project's compiler options, and with XLA's defaults), loop (the steps of
+train and infer time the step and the forward pass of each network on a batch that lies on the device, as a fraction of
+the rate of matrix products; --peer=torch times the same work in PyTorch, in its fastest setting, and --check compares
+both sides' logits and gradients on the same weights first. The other suites compare an experiment with itself:
+compiler (the training step with this project's compiler options, and with XLA's defaults), loop (the steps of
 scripts.train, and the bare step), run (scripts.train with its evaluations and checkpoints, and the bare step), start
-(from the start of the process to the first step, with a warm compilation cache and without one). Leave the machine
-alone meanwhile.
+(from the start of the process to the first step, with a warm compilation cache and without one).
+Leave the machine alone meanwhile.
 """
 
 if not __package__:
     raise SystemExit("error: run it as: python -m scripts.benchmark")
 
+import importlib.util
 import os
 import platform
 import subprocess
 import sys
+from typing import Any
 
 import jax
 from absl import flags
 
+from configs import base
 from scripts import command
 from scripts.command_line import config_arguments
-from train import benchmark
+from train import settings
+from train.benchmark import compare, own, report, workloads
 from train.errors import UserError
 
-_SUITE = flags.DEFINE_list("suite", list(benchmark.SUITES), "What to measure.")
+_SUITES = (*workloads.SUITES, *own.SUITES)
+_SUITE = flags.DEFINE_list("suite", list(workloads.SUITES), f"What to measure, of {', '.join(_SUITES)}.")
+_MODEL = flags.DEFINE_list("model", list(workloads.NETWORKS), "train, infer: the networks.")
+_PRECISION = flags.DEFINE_list("precision", list(workloads.PRECISIONS), "train, infer: what they compute in.")
+_PEER = flags.DEFINE_enum("peer", None, list(compare.PEERS), "train, infer: who does the same work.")
+_CHECK = flags.DEFINE_boolean("check", False, "train: compare logits and gradients with the peer's.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Measurements of each side.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", None, "Write the figures to this JSON file.")
 
@@ -37,21 +50,33 @@ def launch(arguments: list[str]) -> subprocess.Popen[bytes]:
 
 def main() -> None:
     """Measure, print, write."""
-    if unknown := set(_SUITE.value) - benchmark.SUITES.keys():
-        raise UserError(f"--suite={','.join(sorted(unknown))}: must be of {', '.join(benchmark.SUITES)}")
-    machine = {"cpus": os.cpu_count(), "processor": platform.processor() or platform.machine(), "jax": jax.__version__}
-    rows = []
+    for flag, choices in ((_SUITE, _SUITES), (_MODEL, workloads.NETWORKS), (_PRECISION, workloads.PRECISIONS)):
+        if unknown := set(flag.value) - set(choices):
+            raise UserError(f"--{flag.name}={','.join(sorted(unknown))}: must be of {', '.join(choices)}")
+    if _CHECK.value and not _PEER.value:
+        raise UserError("--check: needs --peer, whom to compare with")
+    if _PEER.value and importlib.util.find_spec(compare.PEERS[_PEER.value][1]) is None:
+        raise UserError(f'--peer={_PEER.value}: is not installed; pip install -e ".[bench]"')
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    machine = {"cpus": threads, "processor": platform.processor() or platform.machine(), "jax": jax.__version__}
+    rows: list[dict[str, Any]] = []
     write = command.json_output(_OUTPUT.value)
     for suite in _SUITE.value:
-        config = flags.FLAGS.config.copy_and_resolve_references()
-        row = benchmark.measure(suite, config, launch, _REPEATS.value)
-        rows.append({"model": config.model.name, "precision": config.precision, **row})
-        unit, _ = benchmark.SUITES[suite]
-        for prefix in ("", "peer_"):
-            low, high = row[f"{prefix}spread"]
-            figure = f"{row[prefix + unit]:9,.1f} {unit.replace('_', ' ')}  ({low:,.1f} to {high:,.1f})"
-            print(f"{suite:9} {row[prefix + 'setting']:25} {figure}")
-        print(f"{suite:9} {'ratio':25} {row['ratio']:9.2f}", flush=True)
+        if suite in own.SUITES:
+            config = flags.FLAGS.config.copy_and_resolve_references()
+            row = own.measure(suite, config, launch, _REPEATS.value)
+            rows.append({"model": config.model.name, "precision": config.precision, **row})
+            print(report.own_row(row, own.SUITES[suite][0]), flush=True)
+            continue
+        config_text = settings.to_json(base.get_config())
+        for work in (workloads.Workload(suite, model, to) for model in _MODEL.value for to in _PRECISION.value):
+            checked = {}
+            if _CHECK.value and _PEER.value and suite == "train":
+                checked = compare.check(work, config_text, _PEER.value, threads)
+            rows.append(compare.measure(work, config_text, _PEER.value, _REPEATS.value, threads) | checked)
+            print(report.one_line(rows[-1]), flush=True)
+    if table := [row for row in rows if row["suite"] in workloads.SUITES]:
+        report.print_table(table)
     write({"machine": machine, "rows": rows})
 
 

@@ -1,6 +1,7 @@
 """Arrows run one way: scripts -> train -> models; configs knows ml_collections alone."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -42,7 +43,21 @@ def test_configs_import_ml_collections_alone() -> None:
 
 
 def test_models_know_no_data_and_no_runs() -> None:
-    assert third_party("models") == {"jax", "flax"}
+    assert third_party("models") == {"jax", "flax", "numpy"}
+
+
+def test_nothing_but_the_peer_imports_torch_and_nothing_tensorflow() -> None:
+    peers = {"torch_side", "torch_networks", "jax_side"}  # what processes of the benchmark run
+    names = [
+        ".".join(file.relative_to(CHECKOUT).with_suffix("").parts)
+        for file in FILES
+        if file.stem not in peers and file.parent.name != "scripts"  # each script defines flags of the same names
+    ]
+    code = f"import importlib, sys\nfor name in {names}: importlib.import_module(name)\n"
+    code += "print(sorted({'torch', 'tensorflow'} & sys.modules.keys()))"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(CHECKOUT)))
@@ -57,5 +72,20 @@ def test_rooms_are_small_and_named(file: Path) -> None:
 def test_modules_do_not_shadow_packages() -> None:
     # `scripts/inspect.py` or `train/optax.py` would confuse readers, and break `python scripts/NAME.py`.
     ours = {file.stem for file in FILES} - {"__init__"}
-    third_party = {"jax", "flax", "optax", "orbax", "absl", "numpy", "rich", "PIL", "sklearn", "matplotlib", "grain"}
+    third_party = {
+        "jax",
+        "flax",
+        "optax",
+        "orbax",
+        "absl",
+        "numpy",
+        "rich",
+        "PIL",
+        "sklearn",
+        "matplotlib",
+        "grain",
+        "torch",
+        "tensorflow",
+        "tensorflow_datasets",
+    }
     assert not ours & (third_party | sys.stdlib_module_names)

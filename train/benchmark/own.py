@@ -1,8 +1,10 @@
 """Figures measured side by side: A B A B, medians, so that what else the machine does meets both."""
 
+import itertools
 import json
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -15,8 +17,8 @@ from ml_collections import ConfigDict
 
 from train import devices, settings
 from train.data import dataset
-from train.data.order import batch_indices
 from train.errors import UserError
+from train.feed import training_batches
 from train.prepare import prepare
 from train.run import CONFIG, METRICS, RESULT
 
@@ -38,19 +40,20 @@ def bare_step(config: ConfigDict, compiler_options: dict[str, str] | None = None
     """
     settings.resolve(config)
     train_set = dataset.load(config.dataset).train
-    count, batch_size = len(train_set.labels), config.train.batch_size
-    prepared = prepare(config, train_set, devices.make_mesh(config.mesh.data), compiler_options)
-    state, step, examples = prepared.state, prepared.train_step, prepared.examples
+    mesh = devices.make_mesh(config.mesh.data)
+    prepared = prepare(config, train_set.total, mesh, compiler_options)
+    state, step = prepared.state, prepared.train_step
 
     def measure() -> float:
         nonlocal state
-        taken, began = 0, time.perf_counter()
-        while time.perf_counter() - began < seconds:
-            for _ in range(config.log.every_steps):
-                state, metrics = step(state, examples, batch_indices(count, batch_size, config.seed, taken))
-                taken += 1
-            jax.block_until_ready(metrics)
-        return taken * batch_size / (time.perf_counter() - began)
+        with training_batches(train_set, config, mesh, 0, sys.maxsize) as batches:
+            taken, began = 0, time.perf_counter()
+            while time.perf_counter() - began < seconds:
+                for batch in itertools.islice(batches, config.log.every_steps):
+                    state, metrics = step(state, batch)
+                    taken += 1
+                jax.block_until_ready(metrics)
+            return taken * config.train.batch_size / (time.perf_counter() - began)
 
     return measure
 

@@ -1,0 +1,130 @@
+"""This project's side: the step that training compiles, on a batch that lies on the device."""
+
+import functools
+import operator
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from ml_collections import ConfigDict
+
+from train import devices, network, settings
+from train.benchmark.process import Clock, rate, serve
+from train.benchmark.workloads import LAYERS, MEAN, STD, Workload, batch_of
+from train.data.transforms import normalise
+from train.network import PyTree
+from train.prepare import batch_shape, prepare
+
+
+class _JaxSide:
+    """Answers of this process.
+
+    Args:
+      clock: started before.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._step: Callable[[], None] | None = None
+        self._images = 0
+
+    def prepare(self, workload: list[Any], config: str) -> dict[str, Any]:
+        """Compile a workload and run it once; `config` is configs/base.py's as JSON."""
+        work = Workload(*workload)
+        experiment = _experiment(work, config)
+        mesh = devices.make_mesh(1)
+        batch = jax.device_put(batch_of(work), devices.by_batch(mesh))
+        self._images = work.network.batch_size
+        if work.suite == "train":
+            prepared = prepare(experiment, 10_000, mesh)
+            state, train_step = prepared.state, prepared.train_step
+
+            def step() -> None:
+                nonlocal state
+                state, metrics = train_step(state, batch)
+                jax.block_until_ready(metrics)
+
+            self._step, compile_seconds = step, prepared.compile_seconds
+        else:
+            graph, params, stats = network.build(experiment, jax.random.key(0))
+
+            def logits(params: PyTree, stats: PyTree, images: jax.Array) -> jax.Array:
+                return nnx.merge(graph, params, stats)(normalise(images, experiment.dataset))
+
+            began = time.perf_counter()
+            compiled = (
+                jax.jit(logits, compiler_options=devices.compiler_options(work.precision))
+                .lower(params, stats, batch_shape(experiment, self._images).images)
+                .compile()
+            )
+            compile_seconds = time.perf_counter() - began
+            self._step = lambda: jax.block_until_ready(compiled(params, stats, batch.images))
+        self._step()
+        return {
+            "setting": "XLA",
+            "compile_seconds": compile_seconds,
+            "first_step_seconds": self._clock.since_start(),
+        }
+
+    def measure(self, seconds: float) -> dict[str, Any]:
+        """Return images/s of the prepared workload, and the memory it has taken so far."""
+        assert self._step is not None, "prepare comes first"
+        return {"images_per_second": rate(self._step, self._images, seconds), "peak_bytes": self._clock.memory()}
+
+    def matrix_rate(self, precision: str, seconds: float) -> dict[str, Any]:
+        """Return floating-point operations a second of a large product, accumulated in float32."""
+        size = 2048
+        a, b = jax.random.normal(jax.random.key(0), (2, size, size), precision)
+        product = jax.jit(lambda a, b: jax.lax.dot(a, b, preferred_element_type=jnp.float32))
+        jax.block_until_ready(product(a, b))
+        return {"flops": rate(lambda: jax.block_until_ready(product(a, b)), 2 * size**3, seconds)}
+
+    def export(self, workload: list[Any], config: str, path: str) -> dict[str, Any]:
+        """Write weights, and this side's logits and gradients on the batch, to an .npz file; see check.py."""
+        work = Workload(*workload)
+        experiment = _experiment(work, config)
+        experiment.model.dropout = 0.0
+        graph, params, stats = network.build(experiment, jax.random.key(0))
+        images, labels = map(jnp.asarray, batch_of(work))
+
+        def loss(params: PyTree) -> tuple[jax.Array, jax.Array]:
+            logits = nnx.merge(graph, params, stats)(normalise(images, experiment.dataset)).astype(jnp.float32)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
+
+        options = devices.compiler_options(work.precision)
+        gradients, logits = jax.jit(jax.grad(loss, has_aux=True), compiler_options=options)(params)
+        arrays = {"logits": logits}
+        for name, tree in (("parameter", params), ("gradient", gradients)):
+            layers = [functools.reduce(operator.getitem, path, tree) for path in LAYERS[work.model]]
+            arrays |= {f"{name}/{place}/{key}": layer[key] for place, layer in enumerate(layers) for key in layer}
+        numpy: dict[str, Any] = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+        np.savez(path, **numpy)
+        return {}
+
+
+def _experiment(work: Workload, text: str) -> ConfigDict:
+    """Return the config of a workload, resolved, and completed as data would."""
+    config, measured = settings.from_json(text), work.network
+    config.model.name = work.model
+    config.precision = work.precision
+    settings.resolve(config)
+    config.dataset.update(
+        image_size=measured.image_size,
+        channels=measured.channels,
+        classes=measured.classes,
+        mean=(MEAN,) * measured.channels,
+        std=(STD,) * measured.channels,
+    )
+    config.train.batch_size = measured.batch_size
+    return config
+
+
+if __name__ == "__main__":
+    side = _JaxSide(Clock(float(sys.argv[1])))
+    serve({"prepare": side.prepare, "measure": side.measure, "matrix_rate": side.matrix_rate, "export": side.export})

@@ -1,0 +1,111 @@
+"""A side of the comparison in a process of its own, asked in JSON lines over a pipe."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from train.errors import UserError
+
+_CHECKOUT = Path(__file__).resolve().parent.parent.parent
+
+
+class Side:
+    """The asking end.
+
+    Args:
+      module: a module that calls `serve`.
+      threads: how many it may compute with.
+    """
+
+    def __init__(self, module: str, threads: int) -> None:
+        line = [sys.executable, "-m", f"train.benchmark.{module}", str(time.time()), str(threads)]
+        self._process = subprocess.Popen(
+            line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=_CHECKOUT
+        )
+
+    def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
+        """Return the answer.
+
+        Raises:
+          UserError: the side cannot do it; says why.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps({"what": what, **arguments}) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        answer = json.loads(line) if line else {"error": f"its process has ended with status {self._process.wait()}"}
+        if "error" in answer:
+            raise UserError(answer["error"])
+        return answer
+
+    def __enter__(self) -> "Side":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def serve(answers: Mapping[str, Callable[..., dict[str, Any]]]) -> None:
+    """Answer until nobody asks any more; an exception becomes an answer too."""
+    pipe = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print must not get between the answers
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = answers[request.pop("what")](**request)
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"}
+        pipe.write(json.dumps(answer) + "\n")
+        pipe.flush()
+
+
+class Clock:
+    """What a side tells of itself: time since its process was asked for, and memory since its imports.
+
+    Args:
+      started: `time.time()` when the process was asked for.
+    """
+
+    def __init__(self, started: float) -> None:
+        self._started = started
+        self._before = peak_memory()
+
+    def since_start(self) -> float:
+        """Seconds since the process was asked for."""
+        return time.time() - self._started
+
+    def memory(self) -> int:
+        """Bytes of the largest resident set, above what the imports took."""
+        return peak_memory() - self._before
+
+
+def peak_memory() -> int:
+    """Return the largest resident set of this process so far, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage's figure would include the process that started this one
+        return 1024 * next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def rate(step: Callable[[], None], images: int, seconds: float) -> float:
+    """Return images/s of a step that waits for its result, over so many seconds and two steps at least."""
+    taken, began = 0, time.perf_counter()
+    while taken < 2 or time.perf_counter() - began < seconds:
+        step()
+        taken += 1
+    return taken * images / (time.perf_counter() - began)
