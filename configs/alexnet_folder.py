@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     config.schedule.name = "one_cycle"
     config.schedule.learning_rate = 0.01
     config.schedule.warmup_epochs = 10.0
-    config.train.epochs = 60.0
+    config.train.epochs = 40.0
     config.train.batch_size = 32
     config.evaluate.batch_size = 64
     config.evaluate.every_epochs = 5.0

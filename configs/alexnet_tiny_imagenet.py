@@ -1,4 +1,13 @@
-"""AlexNet on twenty classes of Tiny ImageNet."""
+"""AlexNet on twenty classes of Tiny ImageNet, from scratch, at 96 pixels.
+
+    python -m scripts.train --config=configs/alexnet_tiny_imagenet.py --workdir=runs/alexnet_tiny_imagenet \
+        --config.dataset.source=npz:PREFIX
+
+PREFIX_train.npz and PREFIX_val.npz hold packed JPEG files of 64x64 pixels: 500 and 50 of each class.
+Expected: top-1 50.5 %, top-5 82.4 % on the 1,000 images of val, in 25 minutes on two CPU cores (seed 0).
+In about the same time, the images scaled to 96 pixels teach more than to 128: 40.8 % after 6 epochs, against 38.8 %
+after 5.
+"""
 
 from ml_collections import ConfigDict
 

@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
     dataset.data_dir = placeholder(str)  # tfds: folder of prepared sets; else TFDS_DATA_DIR or ~/tensorflow_datasets
     dataset.skip_bad_images = False  # folder: leave files out that cannot be used, instead of stopping
     dataset.stream = placeholder(bool)  # decode photos batch by batch, not once into memory; the data decides
-    dataset.workers = 0  # processes that decode; 0: threads, which suffice until Python's lock is the limit
+    dataset.workers = 0  # processes that decode for training; 0: threads, until Python's lock is the limit
     dataset.image_size = 32  # side of the images that the network sees, in pixels
     dataset.resize = "bilinear"  # how they get there: nearest, bilinear, bicubic, or pad (with zeros, on all sides)
     dataset.crop = 1.0  # share of the shorter side that the middle crop keeps; 0.875: 224 of 256 pixels

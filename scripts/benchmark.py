@@ -20,9 +20,9 @@ import os
 import platform
 import subprocess
 import sys
+from importlib import metadata
 from typing import Any
 
-import jax
 from absl import flags
 
 from configs import base
@@ -53,12 +53,14 @@ def main() -> None:
     for flag, choices in ((_SUITE, _SUITES), (_MODEL, workloads.NETWORKS), (_PRECISION, workloads.PRECISIONS)):
         if unknown := set(flag.value) - set(choices):
             raise UserError(f"--{flag.name}={','.join(sorted(unknown))}: must be of {', '.join(choices)}")
-    if _CHECK.value and not _PEER.value:
-        raise UserError("--check: needs --peer, whom to compare with")
-    if _PEER.value and importlib.util.find_spec(compare.PEERS[_PEER.value][1]) is None:
+    if _CHECK.value and not (_PEER.value and "train" in _SUITE.value):
+        raise UserError("--check: needs --peer, whom to compare with, and --suite=train")
+    package = compare.PEERS[_PEER.value][1] if _PEER.value else "jaxlib"
+    if importlib.util.find_spec(package) is None:
         raise UserError(f'--peer={_PEER.value}: is not installed; pip install -e ".[bench]"')
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    machine = {"cpus": threads, "processor": platform.processor() or platform.machine(), "jax": jax.__version__}
+    machine = {"cpus": threads, "processor": platform.processor() or platform.machine()}
+    machine |= {name: metadata.version(name) for name in ("jax", package)}
     rows: list[dict[str, Any]] = []
     write = command.json_output(_OUTPUT.value)
     for suite in _SUITE.value:

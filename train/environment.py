@@ -14,7 +14,18 @@ import jax
 
 from train.data.dataset import Dataset
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml_collections", "numpy", "scikit-learn", "pillow")
+_PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "ml_collections",
+    "numpy",
+    "scikit-learn",
+    "pillow",
+    *("grain", "tensorflow-datasets"),
+)
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
 

@@ -73,13 +73,15 @@ def evaluate_run(folder: RunFolder, source: str) -> dict[str, Any]:
     """Evaluate the best checkpoint of a run on a source's test images (see `dataset.load_test`).
 
     Returns:
-      split (which images: "test", "val" or "all"), and what an evaluator returns.
+      split (which images: "test", "val" or "all"), what an evaluator returns, and skipped: how many files of the
+      source were left out because they cannot be used.
 
     Raises:
       UserError: there is no checkpoint, or the source does not suit the network.
     """
     config = folder.config
-    examples, split = dataset.load_test(config.dataset, source, folder.environment["data"]["fingerprint"])
+    images, split, skipped = dataset.load_test(config.dataset, source, folder.environment["data"]["fingerprint"])
     mesh = devices.make_mesh(None)
     graph, params, stats = load_network(folder, mesh)
-    return {"split": split} | make_evaluator(graph, config, mesh)(params, stats, examples)
+    figures = {"split": split} | make_evaluator(graph, config, mesh)(params, stats, images)
+    return figures | {"skipped": len(skipped)}

@@ -62,7 +62,7 @@ def batches_in_order(
 
     if isinstance(images, Photos):
         make = BatchesInOrder(images, config.dataset, batch_size)
-        with stream(make, 0, len(make), config.dataset.workers) as batches:
+        with stream(make, 0, len(make), 0) as batches:  # by threads: workers take seconds to start, at each evaluation
             for number, batch in enumerate(batches):
                 yield jax.device_put((batch, counted(number)), places)
         return

@@ -22,7 +22,7 @@ from train.feed import training_batches
 from train.meter import Meter
 from train.prepare import prepare
 from train.progress import Display
-from train.run import METRICS, RESULT, MetricsLog, RunFolder, lock, read_metrics
+from train.run import ENVIRONMENT, METRICS, RESULT, MetricsLog, RunFolder, lock, read_metrics
 from train.signals import InterruptedRun, Signals
 
 
@@ -61,6 +61,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
                 + ", ".join(f"{count:,} {role}" for role, count in counts.items()),
                 flush=True,
             )
+            if data.skipped:
+                print(f"left out {len(data.skipped)} files (all are in {ENVIRONMENT}): {'; '.join(data.skipped[:3])}")
             try:
                 folder.finish(_fit(config, data, mesh, workdir))
             except BrokenPipeError:  # of the standard output, not of the folder

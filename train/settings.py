@@ -191,7 +191,7 @@ def from_json(text: str) -> ConfigDict:
     """Return the locked config that `to_json` wrote.
 
     Raises:
-      ValueError: the text is not a JSON object.
+      ValueError: the text is not a JSON object, or lacks keys that this version reads.
     """
 
     def with_tuples(value: Any) -> Any:
@@ -202,6 +202,8 @@ def from_json(text: str) -> ConfigDict:
     values = json.loads(text)
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")
+    if missing := RULES.keys() - dict(leaves(values)).keys():
+        raise ValueError(f"made by another version of oldmasters: it lacks {', '.join(sorted(missing))}")
     return ConfigDict(with_tuples(values)).lock()
 
 

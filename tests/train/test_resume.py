@@ -100,7 +100,9 @@ def launch(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     def start(workdir: Path, *flags: str) -> subprocess.Popen[str]:
         folders = f"--workdir={workdir}", f"--compilation_cache={tmp_path / 'xla'}"
         line = command_line("train", *FLAGS, *flags, *folders)
-        return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=CHECKOUT)
+        return subprocess.Popen(
+            line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=CHECKOUT, start_new_session=True
+        )
 
     return start
 
@@ -170,6 +172,19 @@ def test_ctrl_c_saves_and_says_how_to_go_on(launch: Callable[..., subprocess.Pop
     process = launch(tmp_path / "run")
     output, _ = process.communicate(timeout=300)
     assert f"resuming after step {step:,}" in output
+
+
+def test_ctrl_c_of_a_terminal_reaches_workers_too_and_all_is_saved(
+    launch: Callable[..., subprocess.Popen[str]], tmp_path: Path, photos: Path
+) -> None:
+    workdir = tmp_path / "run"
+    process = launch(workdir, *of_photos(photos), "--config.dataset.workers=2")
+    wait_for_step(process, workdir, 20)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "all is saved" in output
+    assert "Traceback" not in output
 
 
 def test_a_signal_while_it_compiles_saves_the_first_step(config: ConfigDict, tmp_path: Path) -> None:

@@ -24,7 +24,10 @@ def test_every_rule_has_its_key() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model__name": "lenet"}, r"config.model.name=lenet: must be one of lenet5, mlp; nearest: lenet5"),
+        (
+            {"model__name": "lenet"},
+            r"config.model.name=lenet: must be one of lenet5, alexnet, vgg16, mlp; nearest: lenet5",
+        ),
         ({"optimizer__name": "adam"}, r"config.optimizer.name=adam: must be one of sgd, adamw; nearest: adamw"),
         ({"schedule__name": "linear"}, r"must be one of constant, step, cosine, one_cycle"),
         ({"precision": "float16"}, r"must be one of float32, bfloat16; nearest: bfloat16"),
@@ -66,6 +69,7 @@ def test_the_chosen_gives_the_defaults() -> None:
         "hidden": (300, 100),
         "activation": "relu",
         "dropout": 0.0,
+        "batch_norm": None,
         "pooling": None,
     }
     assert (config.optimizer.b1, config.optimizer.b2, config.optimizer.momentum) == (0.9, 0.999, None)

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.export
@@ -178,6 +179,26 @@ def test_compiled_equals_eager(config: ConfigDict) -> None:
     assert metrics.loss == pytest.approx(float(eager_metrics.loss), rel=1e-5)
     for one, other in zip(jax.tree.leaves(compiled.params), jax.tree.leaves(eager.params), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_vgg16_with_batch_norm_learns_eight_photos_by_heart(config: ConfigDict, real_data: Path) -> None:
+    config.model.hidden = None
+    config.model.update(name="vgg16", batch_norm=True)
+    config.dataset.update(source=f"folder:{real_data / 'hymenoptera256'}", image_size=224, crop=0.875)
+    config.schedule.update(name="constant", learning_rate=LR)
+    config.train.batch_size = 8
+    settings.resolve(config)
+    photos = dataset.load(config.dataset).train
+    chosen = photos.take(np.concatenate([np.flatnonzero(photos.labels == label)[:4] for label in (0, 1)]))
+    prepared = prepare(config, 8, devices.make_mesh(1))
+    state, losses = prepared.state, []
+    with training_batches(chosen, config, devices.make_mesh(1), 0, 20) as batches:
+        for batch in batches:
+            state, metrics = prepared.train_step(state, batch)
+            losses.append(float(metrics.loss))
+    print("losses:", ", ".join(f"{loss:.3f}" for loss in losses))
+    assert losses[-1] < losses[0] / 2
 
 
 def losses_on(device_count: int, parts: int = 1) -> list[float]:

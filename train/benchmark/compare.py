@@ -1,6 +1,7 @@
 """Training step and inference of the three networks, beside a peer, and against the rate of matrix products."""
 
 import contextlib
+import itertools
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -13,8 +14,11 @@ from train.errors import UserError
 
 # Which module is the peer's process, and the package it takes.
 PEERS = {"torch": ("torch_side", "torch")}
+_NO_PEER = dict.fromkeys(("peer_setting", "peer_images_per_second", "ratio"))
+# Differences that rounding explains, of logits and of gradients: more, and the two sides do not compute the same.
+TOLERANCES = {"float32": (1e-4, 1e-3), "bfloat16": (0.1, 0.5)}
 # Seconds of one measurement of a candidate setting, and of one that counts.
-_TRIAL, _TURN = 1.0, 3.0
+_TRIAL, _TURN = 0.5, 3.0
 # The rate of products is measured for so long in each turn.
 _PRODUCTS = 1.0
 
@@ -32,7 +36,8 @@ def measure(work: Workload, config: str, peer: str | None, repeats: int, threads
     Returns:
       A row: the workload, `images_per_second` (median) with `spread` ([minimum, maximum]), `fraction_of_limit`,
       `compile_seconds`, `first_step_seconds` (from the start of the process), `peak_bytes` (above the imports); the
-      same with the prefix `peer_`, `peer` and `ratio` of the medians; and `limit_flops`, the median rate of products.
+      same with the prefix `peer_` (and `peer_tried`: images/s by setting), `peer` and `ratio` of the medians, which are
+      None without a peer; and `limit_flops`, the median rate of products.
 
     Raises:
       UserError: a side has failed.
@@ -64,34 +69,31 @@ def measure(work: Workload, config: str, peer: str | None, repeats: int, threads
             f"{prefix}peak_bytes": max(answer["peak_bytes"] for answer in side_answers),
             **{f"{prefix}{name}": value for name, value in ready[prefix].items()},
         }
-    if peer:
-        row["ratio"] = row["images_per_second"] / row["peer_images_per_second"]
+    row |= {"ratio": row["images_per_second"] / row["peer_images_per_second"]} if peer else _NO_PEER
     return row
 
 
 @contextlib.contextmanager
 def _best_peer(work: Workload, peer: str, threads: int) -> Iterator[tuple[Side, dict[str, Any]]]:
-    """Yield the peer's process in its fastest setting: the better layout, then compiled or not."""
+    """Yield the peer's process in the fastest of its settings, and what it says, with `tried`: images/s of all."""
     module, _ = PEERS[peer]
-
-    def trial(setting: dict[str, bool]) -> float:
+    tried: dict[str, float | str] = {}
+    figures: dict[tuple[bool, bool], float] = {}
+    for channels_last, compiled in itertools.product((False, True), repeat=2):
         with Side(module, threads) as side:
-            side.ask("prepare", workload=work, **setting)
-            return side.ask("measure", seconds=_TRIAL)["images_per_second"]
-
-    best: dict[str, bool] = {"channels_last": False, "compiled": False}
-    fastest = trial(best)
-    for change in ("channels_last", "compiled"):
-        try:
-            figure = trial(best | {change: True})
-        except UserError:
-            if change == "compiled":  # takes a C++ compiler, which may not be there
-                break
-            raise
-        if figure > fastest:
-            best, fastest = best | {change: True}, figure
+            try:
+                ready = side.ask("prepare", workload=work, channels_last=channels_last, compiled=compiled)
+            except UserError as error:
+                if not compiled:
+                    raise
+                tried["compiled"] = str(error)  # it takes a C++ compiler
+                continue
+            trials = [side.ask("measure", seconds=_TRIAL)["images_per_second"] for _ in range(2)]
+        tried[ready["setting"]] = figures[channels_last, compiled] = max(trials)
+    channels_last, compiled = max(figures, key=figures.__getitem__)
     with Side(module, threads) as side:
-        yield side, side.ask("prepare", workload=work, **best)
+        ready = side.ask("prepare", workload=work, channels_last=channels_last, compiled=compiled)
+        yield side, ready | {"tried": tried}
 
 
 def check(work: Workload, config: str, peer: str, threads: int) -> dict[str, Any]:
@@ -99,6 +101,9 @@ def check(work: Workload, config: str, peer: str, threads: int) -> dict[str, Any
 
     Returns:
       logits_error and gradient_error; see torch_side.py.
+
+    Raises:
+      UserError: they differ by more than `TOLERANCES`.
     """
     module, _ = PEERS[peer]
     with tempfile.TemporaryDirectory() as folder:
@@ -106,4 +111,11 @@ def check(work: Workload, config: str, peer: str, threads: int) -> dict[str, Any
         with Side("jax_side", threads) as ours:
             ours.ask("export", workload=work, config=config, path=path)
         with Side(module, threads) as theirs:
-            return theirs.ask("compare", workload=work, path=path)
+            errors = theirs.ask("compare", workload=work, path=path)
+    for name, tolerance in zip(("logits_error", "gradient_error"), TOLERANCES[work.precision], strict=True):
+        if not errors[name] <= tolerance:
+            raise UserError(
+                f"--check: {work.model} in {work.precision}: {name} is {errors[name]:.1e}, more than {tolerance:.0e}; "
+                f"this project and {peer} do not compute the same"
+            )
+    return errors

@@ -52,7 +52,7 @@ class _JaxSide:
 
             self._step, compile_seconds = step, prepared.compile_seconds
         else:
-            graph, params, stats = network.build(experiment, jax.random.key(0))
+            graph, params, stats = _built(experiment)
 
             def logits(params: PyTree, stats: PyTree, images: jax.Array) -> jax.Array:
                 return nnx.merge(graph, params, stats)(normalise(images, experiment.dataset))
@@ -86,11 +86,11 @@ class _JaxSide:
         return {"flops": rate(lambda: jax.block_until_ready(product(a, b)), 2 * size**3, seconds)}
 
     def export(self, workload: list[Any], config: str, path: str) -> dict[str, Any]:
-        """Write weights, and this side's logits and gradients on the batch, to an .npz file; see check.py."""
+        """Write weights, and this side's logits and gradients on the batch, to an .npz file for torch_side.py."""
         work = Workload(*workload)
         experiment = _experiment(work, config)
         experiment.model.dropout = 0.0
-        graph, params, stats = network.build(experiment, jax.random.key(0))
+        graph, params, stats = _built(experiment)
         images, labels = map(jnp.asarray, batch_of(work))
 
         def loss(params: PyTree) -> tuple[jax.Array, jax.Array]:
@@ -106,6 +106,12 @@ class _JaxSide:
         numpy: dict[str, Any] = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
         np.savez(path, **numpy)
         return {}
+
+
+def _built(experiment: ConfigDict) -> tuple[nnx.GraphDef, PyTree, PyTree]:
+    """Initialise in one program, as training does."""
+    graph, _, _ = network.describe(experiment)
+    return graph, *jax.jit(lambda: network.build(experiment, jax.random.key(0))[1:])()
 
 
 def _experiment(work: Workload, text: str) -> ConfigDict:

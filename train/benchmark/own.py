@@ -47,6 +47,8 @@ def bare_step(config: ConfigDict, compiler_options: dict[str, str] | None = None
     def measure() -> float:
         nonlocal state
         with training_batches(train_set, config, mesh, 0, sys.maxsize) as batches:
+            state, metrics = step(state, next(batches))  # compiles what draws batches, or fills the stream
+            jax.block_until_ready(metrics)
             taken, began = 0, time.perf_counter()
             while time.perf_counter() - began < seconds:
                 for batch in itertools.islice(batches, config.log.every_steps):
@@ -134,7 +136,7 @@ def measure(suite: str, config: ConfigDict, launch: Launch, repeats: int) -> dic
             figure = side()
             if turn:
                 figures[name].append(figure)
-    row: dict[str, Any] = {"suite": suite}
+    row: dict[str, Any] = {"suite": suite, "peer": "oldmasters", "fraction_of_limit": None}
     for prefix, (name, values) in zip(("", "peer_"), figures.items(), strict=True):
         row |= {f"{prefix}setting": name, f"{prefix}{unit}": statistics.median(values)}
         row[f"{prefix}spread"] = [min(values), max(values)]

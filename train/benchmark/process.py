@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,14 +21,26 @@ class Side:
 
     Args:
       module: a module that calls `serve`.
-      threads: how many it may compute with.
+      threads: how many torch computes with; jax takes all cores.
     """
 
     def __init__(self, module: str, threads: int) -> None:
+        self._module = module
+        self._folder = tempfile.TemporaryDirectory()
+        self._errors = Path(self._folder.name, "stderr")
+        # Nothing that an earlier process has compiled: the seconds of compilation count.
+        environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": self._folder.name, "JAX_COMPILATION_CACHE_DIR": ""}
         line = [sys.executable, "-m", f"train.benchmark.{module}", str(time.time()), str(threads)]
-        self._process = subprocess.Popen(
-            line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=_CHECKOUT
-        )
+        with self._errors.open("w") as errors:
+            self._process = subprocess.Popen(
+                line,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                cwd=_CHECKOUT,
+                env=environment,
+            )
 
     def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
         """Return the answer.
@@ -43,10 +56,15 @@ class Side:
             line = self._process.stdout.readline()
         except BrokenPipeError:
             line = ""
-        answer = json.loads(line) if line else {"error": f"its process has ended with status {self._process.wait()}"}
+        answer = (
+            json.loads(line) if line else {"error": f"ended with status {self._process.wait()}: {self._last_words()}"}
+        )
         if "error" in answer:
-            raise UserError(answer["error"])
+            raise UserError(f"{self._module}: {what} {arguments.get('workload', '')}: {answer['error']}")
         return answer
+
+    def _last_words(self) -> str:
+        return next(iter(reversed(self._errors.read_text().splitlines())), "")
 
     def __enter__(self) -> "Side":
         return self
@@ -56,6 +74,7 @@ class Side:
     ) -> None:
         self._process.kill()
         self._process.communicate()
+        self._folder.cleanup()
 
 
 def serve(answers: Mapping[str, Callable[..., dict[str, Any]]]) -> None:

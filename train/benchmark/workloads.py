@@ -20,6 +20,7 @@ class Network(NamedTuple):
       classes: logits.
       macs: multiply-accumulates of one image's forward pass, by the formula (padding counted): each convolution's
         kernel times the positions of its map, each dense layer's kernel.
+      first_macs: those of the first layer, whose input takes no gradient.
     """
 
     batch_size: int
@@ -27,12 +28,13 @@ class Network(NamedTuple):
     channels: int
     classes: int
     macs: int
+    first_macs: int
 
 
 NETWORKS = {
-    "lenet5": Network(256, 32, 1, 10, 416_520),
-    "alexnet": Network(64, 224, 3, 1000, 714_188_480),
-    "vgg16": Network(8, 224, 3, 1000, 15_470_264_320),
+    "lenet5": Network(256, 32, 1, 10, 416_520, 117_600),
+    "alexnet": Network(64, 224, 3, 1000, 714_188_480, 70_276_800),
+    "vgg16": Network(8, 224, 3, 1000, 15_470_264_320, 86_704_128),
 }
 
 # Where each network keeps its layers with parameters, in the order of the forward pass.
@@ -65,8 +67,9 @@ class Workload(NamedTuple):
 
     @property
     def flops(self) -> int:
-        """Floating-point operations an image: two a multiply-accumulate, and three passes in training."""
-        return 2 * self.network.macs * (3 if self.suite == "train" else 1)
+        """Floating-point operations an image: two a multiply-accumulate; in training, three passes but the input's."""
+        macs = self.network.macs
+        return 2 * (3 * macs - self.network.first_macs if self.suite == "train" else macs)
 
 
 def batch_of(work: Workload) -> Examples:

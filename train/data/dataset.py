@@ -30,7 +30,8 @@ class Dataset:
       validation: what chooses the checkpoint; None where the config says so.
       test: what the result is measured on, once.
       test_split: the source's own name for it: "test", or "val" where a source has train and val alone.
-      fingerprint: SHA-256 of the source's images and labels, whatever their path.
+      fingerprint: SHA-256 of the source's images and labels, whatever their path (of a streamed set of TFDS, of its
+        name, version and sizes).
       skipped: files that the config said to leave out because they cannot be used, and why.
     """
 
@@ -58,11 +59,17 @@ def load(config: ConfigDict) -> Dataset:
     Raises:
       UserError: the source is unknown, cannot be read, or contradicts the section.
     """
-    source = read(config.source, config)
+    if config.skip_bad_images and not config.source.startswith("folder:"):
+        raise UserError(f"config.dataset.skip_bad_images=True: {config.source} is no folder of photos")
+    return _divided(config, read(config.source, config))
+
+
+def _divided(config: ConfigDict, source: Source) -> Dataset:
+    """Do for a source that has been read what `load` says."""
     splits = source.splits
     fingerprint = _fingerprint(splits)
     _complete_classes(config, config.source, source)
-    if len(only := np.unique(splits["train"].labels)) == 1:
+    if not source.labels_fit and len(only := np.unique(splits["train"].labels)) == 1:
         raise UserError(f"{config.source}: all its training images have the label {only[0]}; it takes two classes")
 
     test_split = "val" if "test" not in splits and "validation" in splits else "test"
@@ -96,7 +103,7 @@ def load(config: ConfigDict) -> Dataset:
     return Dataset(sized["train"], sized.get("validation"), sized["test"], test_split, fingerprint, source.skipped)
 
 
-def load_test(config: ConfigDict, uri: str, trained_on: str) -> tuple[Images, str]:
+def load_test(config: ConfigDict, uri: str, trained_on: str) -> tuple[Images, str, tuple[str, ...]]:
     """Read examples to test a trained network on: the source's test, else its val, else all there is.
 
     Args:
@@ -106,7 +113,7 @@ def load_test(config: ConfigDict, uri: str, trained_on: str) -> tuple[Images, st
         the rest has been seen in training.
 
     Returns:
-      The examples, and which they are: "test", "val" or "all".
+      The examples; which they are: "test", "val" or "all"; and which files of the source were left out, and why.
 
     Raises:
       UserError: the source cannot be read, or its channels or labels are not those of the run.
@@ -116,11 +123,11 @@ def load_test(config: ConfigDict, uri: str, trained_on: str) -> tuple[Images, st
     if _fingerprint(splits) == trained_on:
         own = config.copy_and_resolve_references()
         own.source = uri
-        data = load(own)
-        return data.test, data.test_split
+        data = _divided(own, source)
+        return data.test, data.test_split, data.skipped
     _complete_classes(config, uri, source)
     role, name = next(pair for pair in (("test", "test"), ("validation", "val"), ("train", "all")) if pair[0] in splits)
-    return _sized(splits[role], config, uri), name
+    return _sized(splits[role], config, uri), name, source.skipped
 
 
 def _sized(images: Images, config: ConfigDict, uri: str) -> Images:
@@ -188,7 +195,7 @@ def _complete_classes(config: ConfigDict, uri: str, source: Source) -> None:
         config.classes = len(config.class_names)
     elif config.classes is None:
         config.classes = max(2, int(source.splits["train"].labels.max()) + 1)
-    for split, images in source.splits.items():
+    for split, images in source.splits.items() if not source.labels_fit else ():
         outside = np.flatnonzero((images.labels < 0) | (images.labels >= config.classes))
         if len(outside):
             raise UserError(

@@ -6,13 +6,25 @@ import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from train.data.resize import RESAMPLING, middle_box
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 # What converts to gray or RGB without losing more than transparency; 16 bits a channel would be cut off.
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
+
+# Exif's orientation (tag 0x0112, values of the TIFF 6.0 specification) as what undoes it.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_LYING = frozenset(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 
 # Left, top, right and bottom, in pixels.
 Box = tuple[float, float, float, float]
@@ -60,15 +72,13 @@ def crop(data: bytes, choose: ChooseBox, size: int, resize: str, channels: int) 
     """
     with _bad_image_if_damaged():
         image = _open(data)
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        lies = orientation in (5, 6, 7, 8)  # on its side
+        turn = _turn(image)
+        lies = turn in _LYING
         width, height = image.size[::-1] if lies else image.size
         left, top, right, bottom = choose(width, height)
         enough = math.ceil(width * size / (right - left)), math.ceil(height * size / (bottom - top))
         image.draft(None, enough[::-1] if lies else enough)
-        if orientation != 1:
-            image = ImageOps.exif_transpose(image)
-        image = image.convert("L" if channels == 1 else "RGB")
+        image = _upright(image, turn, channels)
         across, down = image.width / width, image.height / height
         # Rounding must not carry the box over the edge.
         box = (left * across, top * down, min(right * across, image.width), min(bottom * down, image.height))
@@ -76,14 +86,15 @@ def crop(data: bytes, choose: ChooseBox, size: int, resize: str, channels: int) 
 
 
 def pixels(data: bytes, channels: int) -> np.ndarray:
-    """Decode all of an image to uint8 `[H, W, channels]`.
+    """Decode all of an image to uint8 `[H, W, channels]`, its Exif orientation honoured.
 
     Raises:
       BadImage: as `crop`.
     """
     with _bad_image_if_damaged():
-        image = np.asarray(_open(data).convert("L" if channels == 1 else "RGB"))
-        return image.reshape(*image.shape[:2], channels)
+        image = _open(data)
+        image = _upright(image, _turn(image), channels)
+        return np.asarray(image).reshape(image.height, image.width, channels)
 
 
 def check(data: bytes) -> str | None:
@@ -93,6 +104,19 @@ def check(data: bytes) -> str | None:
     except BadImage as error:
         return str(error)
     return None
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Return how the image must be turned to be looked at; Exif data that cannot be read say nothing."""
+    try:
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # whatever damaged Exif data make Pillow raise; the picture may be whole
+        return None
+
+
+def _upright(image: Image.Image, turn: Image.Transpose | None, channels: int) -> Image.Image:
+    image = image.convert("L" if channels == 1 else "RGB")
+    return image if turn is None else image.transpose(turn)
 
 
 @contextlib.contextmanager

@@ -13,8 +13,12 @@ from train.data.photos import Photos
 from train.data.source import Source
 from train.errors import UserError
 
-# Names of folders for a role, the first of them the one to be recommended.
-_SPLITS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
+# Names of folders for a role, in small or capital letters.
+_SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
 # What file managers leave behind, besides names that begin with a dot.
 _NOT_PHOTOS = frozenset({"thumbs.db", "desktop.ini"})
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
@@ -61,7 +65,7 @@ def read(root: Path, *, skip_bad_images: bool) -> Source:
         raise UserError(f"{root}: there is no such folder")
     root = root.resolve()
     folders = _split_folders(root)
-    classes = {split: _class_folders(folder) for split, folder in folders.items()}
+    classes = {split: _class_folders(folder, 2 if split == "train" else 1) for split, folder in folders.items()}
     names = tuple(folder.name for folder in classes["train"])
     for split, class_folders in classes.items():
         _hold_against(root, names, {folder.name for folder in class_folders}, folders[split])
@@ -80,31 +84,42 @@ def read(root: Path, *, skip_bad_images: bool) -> Source:
     if bad and not skip_bad_images:
         shown = "; ".join(bad[:_SHOWN]) + (f"; and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else "")
         raise UserError(
-            f"{len(bad)} of the files cannot be used: {shown}. Take them away, or leave them out with "
-            "--config.dataset.skip_bad_images"
+            f"{len(bad)} of the files cannot be used: {shown}. Take them away, or train with "
+            "--config.dataset.skip_bad_images, which leaves them out"
         )
-    return Source(dict(splits), names, tuple(bad))
+    return Source(dict(splits), names, labels_fit=True, skipped=tuple(bad))
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
-    """Return the folder of each split; the root itself is train where it has no folder of that name."""
-    present = {split: [root / name for name in names if (root / name).is_dir()] for split, names in _SPLITS.items()}
-    if not present["train"]:
+    """Return the folder of each split; the root itself is train where it has no folder with such a name."""
+    inside = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    found: dict[str, Path] = {}
+    for split, names in _SPLITS.items():
+        for path in inside:
+            if path.name.lower() in names:
+                if split in found:
+                    raise UserError(f"{root}: holds both {found[split].name}/ and {path.name}/; which is it?")
+                found[split] = path
+    if not found:
         return {"train": root}
-    for several in present.values():
-        if len(several) > 1:
-            raise UserError(f"{root}: holds both {several[0].name}/ and {several[1].name}/; which is it?")
-    return {split: folders[0] for split, folders in present.items() if folders}
+    if "train" not in found:
+        raise UserError(f"{root}: holds {next(iter(found.values())).name}/ but no train/ beside it")
+    if others := [path.name for path in inside if path not in found.values()]:
+        raise UserError(
+            f"{root}: holds {found['train'].name}/, and beside it {', '.join(others[:3])}/, which is no split; are "
+            "these classes, or splits with classes in them?"
+        )
+    return found
 
 
-def _class_folders(folder: Path) -> list[Path]:
+def _class_folders(folder: Path, least: int) -> list[Path]:
     inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     if loose := [path for path in inside if path.suffix.lower() in _SUFFIXES]:
         raise UserError(f"{loose[0]}: lies beside the class folders ({len(loose)} such images); move it into one")
     found = [path for path in inside if path.is_dir()]
-    if len(found) < 2:
+    if len(found) < least:
         raise UserError(
-            f"{folder}: takes a folder of photos for each class, at least two; "
+            f"{folder}: takes a folder of photos for each class, at least {least}; "
             + (f"there is {found[0].name}/ alone" if found else "there is none")
         )
     return found
@@ -125,7 +140,10 @@ def _hold_a_file_each(class_folders: Sequence[Path], labels: set[int], which: st
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for below, folders, files in os.walk(folder):
+    def refuse(error: OSError) -> None:  # left alone, os.walk passes over what it cannot enter
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror})")
+
+    for below, folders, files in os.walk(folder, onerror=refuse):
         folders.sort()
         for name in sorted(files + [name for name in folders if Path(below, name).is_symlink()]):
             if not name.startswith(".") and name.lower() not in _NOT_PHOTOS:

@@ -45,12 +45,13 @@ class _Packed:
         return f"{self._path}: image {index}"
 
 
-def read(path: Path, *, stream: bool = False) -> Source:
+def read(path: Path, *, stream: bool = False, channels: int = 3) -> Source:
     """Read one file (its images are then divided by the config), or the files that share the prefix `path`.
 
     Args:
       path: of the file, or what the files' names begin with.
       stream: leave packed JPEG files encoded.
+      channels: what they are decoded to: 1 (gray) or 3 (RGB).
 
     Raises:
       UserError: nothing is there, or a file lacks a key or holds something else than labelled images.
@@ -64,14 +65,14 @@ def read(path: Path, *, stream: bool = False) -> Source:
         files = {split: file for split, file in candidates.items() if file.is_file()}
         if "train" not in files:
             raise UserError(f"{path}: no such file, and no {path.name}_train.npz beside it either")
-    read_files = {split: _read_file(file, stream) for split, file in files.items()}
+    read_files = {split: _read_file(file, stream, channels) for split, file in files.items()}
     names = {split: class_names for split, (_, class_names) in read_files.items() if class_names is not None}
     if len(set(names.values())) > 1:
         raise UserError(f"{path}: class_names differ between {' and '.join(names)}")
     return Source({split: images for split, (images, _) in read_files.items()}, next(iter(names.values()), None))
 
 
-def _read_file(path: Path, stream: bool) -> tuple[Examples | Photos, tuple[str, ...] | None]:
+def _read_file(path: Path, stream: bool, channels: int) -> tuple[Examples | Photos, tuple[str, ...] | None]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
@@ -94,13 +95,13 @@ def _read_file(path: Path, stream: bool) -> tuple[Examples | Photos, tuple[str, 
         return Examples(_pixels(path, arrays["image"], labels), labels), names
     packed = _packed(path, arrays["jpeg"], arrays["offset"], labels)
     if not stream:
-        return Photos.all_of(packed).whole(), names
+        return Photos.all_of(packed, channels).whole(), names
     with ThreadPoolExecutor() as threads:  # Pillow decodes outside Python's lock
         reasons = threads.map(lambda index: decode.check(packed.bytes_of(index)), range(len(packed)))
         for index, reason in enumerate(reasons):
             if reason:
                 raise UserError(f"{packed.name(index)}: {reason}")
-    return Photos.all_of(packed), names
+    return Photos.all_of(packed, channels), names
 
 
 def _pixels(path: Path, images: np.ndarray, labels: np.ndarray) -> np.ndarray:

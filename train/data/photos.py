@@ -12,6 +12,9 @@ from train.data import decode
 from train.data.examples import Examples
 from train.errors import UserError
 
+# Images decoded by a thread at a time where all are.
+_PART = 64
+
 
 class Records(Protocol):
     """Encoded images with labels, at random access.
@@ -119,7 +122,7 @@ class Photos:
         return Examples(np.stack(images), labels)
 
     def _on_all_cores(self, load: Callable[[np.ndarray], Examples]) -> Examples:
-        indices = np.array_split(np.arange(self.total), min(64, self.total))
+        indices = np.array_split(np.arange(self.total), -(-self.total // _PART))
         with ThreadPoolExecutor() as threads:  # Pillow decodes outside Python's lock
             parts = list(threads.map(load, indices))
         for index, part in zip(indices, parts, strict=True):

@@ -29,9 +29,17 @@ def _read_folder(path: str, config: ConfigDict) -> Source:
 SOURCES: Mapping[str, Callable[[str, ConfigDict], Source]] = {
     "digits": _read_digits,
     "idx": lambda path, config: Source(dict(idx.read_folder(Path(path).expanduser()))),
-    "npz": lambda path, config: npz.read(Path(path).expanduser(), stream=bool(config.stream)),
+    "npz": lambda path, config: npz.read(
+        Path(path).expanduser(), stream=bool(config.stream), channels=config.channels or 3
+    ),
     "folder": _read_folder,
-    "tfds": lambda path, config: tfds.read(path, data_dir=config.data_dir, stream=config.stream),
+    "tfds": lambda path, config: tfds.read(
+        path,
+        data_dir=config.data_dir,
+        stream=config.stream,
+        image_size=config.image_size,
+        channels=config.channels,
+    ),
 }
 
 

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -80,7 +81,13 @@ class BatchesInOrder:
 
 
 def _end_with_parent(_worker: int, _workers: int) -> None:
-    """Let a worker end when its parent is killed: it would wait for ever, and keep memory and the output's pipe."""
+    """Let a worker end with its parent, neither before nor after.
+
+    A terminal's Ctrl-C and a scheduler's SIGTERM go to the workers too, while the parent still takes a step and saves;
+    and when the parent is killed, a worker would wait for ever, and keep memory and the output's pipe.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def wait() -> None:

@@ -83,36 +83,37 @@ class _Records:
         return f"{self._name} record {index}"
 
 
-def read(name: str, *, data_dir: str | None, stream: bool | None) -> Source:
+def read(
+    name: str, *, data_dir: str | None, stream: bool | None, image_size: int = 0, channels: int | None = None
+) -> Source:
     """Read NAME[/CONFIG][:VERSION] from array_record files.
 
     Images of one declared size are decoded into memory, unless `stream` is True or they would fill more than a
-    gigabyte. All others stay encoded.
+    gigabyte there, as they are or at the size that the network sees. All others stay encoded.
 
     Args:
       name: of the set.
       data_dir: folder of prepared sets; None is `default_data_dir()`.
       stream: leave images encoded; None leaves that to their size.
+      image_size: side of the images that the network sees, in pixels.
+      channels: what images are decoded to, 1 (gray) or 3 (RGB); None is what they have.
 
     Raises:
       UserError: there is no such set, it is not prepared there, or it does not hold labelled images.
     """
     folder = Path(data_dir).expanduser() if data_dir else default_data_dir()
     prepared = builder(name, folder)
-    command = f"python -m scripts.prepare --source=tfds:{name} --data_dir={folder}"
     if not prepared.is_prepared():
-        raise UserError(f"tfds:{name}: is not prepared in {folder}; prepare it with: {command}")
-    image, label = _keys(name, prepared.info)
-    formats = {str(kind.value) for kind in prepared.info.available_file_formats()}
-    if "array_record" not in formats:
         raise UserError(
-            f"tfds:{name}: is prepared in {folder} as {', '.join(sorted(formats))}, which takes TensorFlow to read; "
-            f"prepare it as array_record into another folder: {command.replace(str(folder), 'FOLDER')}"
+            f"tfds:{name}: is not prepared in {folder}; prepare it with: "
+            f"python -m scripts.prepare --source=tfds:{name} --data_dir={folder}"
         )
+    require_array_record(name, prepared)
+    image, label = _keys(name, prepared.info)
     features = prepared.info.features
     names = tuple(features[label].names)
     shape = features[image].shape
-    channels = shape[-1] or 3
+    channels = channels or shape[-1] or 3
     records = {
         split: _Records(prepared, theirs, image, label)
         for split, theirs in _SPLITS.items()
@@ -124,11 +125,23 @@ def read(name: str, *, data_dir: str | None, stream: bool | None) -> Source:
     records = {split: found for split, found in records.items() if found.read([0])[0][1] >= 0}
     if stream is None:
         images = sum(map(len, records.values()))
-        stream = None not in shape and images * math.prod(shape) > _RESIDENT_BYTES
+        pixels = 0 if None in shape else max(math.prod(shape[:2]), image_size**2) * channels
+        stream = images * pixels > _RESIDENT_BYTES
     photos = {split: Photos.all_of(found, channels) for split, found in records.items()}
     if stream or None in shape:
-        return Source(dict(photos), names)
+        return Source(dict(photos), names, labels_fit=True)
     return Source({split: part.whole() for split, part in photos.items()}, names)
+
+
+def require_array_record(name: str, prepared: Any) -> None:
+    """Raise UserError where a prepared set is in a format that takes TensorFlow to read."""
+    formats = {str(kind.value) for kind in prepared.info.available_file_formats()}
+    if "array_record" not in formats:
+        raise UserError(
+            f"tfds:{name}: is prepared in {prepared.data_path} as {', '.join(sorted(formats))}, which takes TensorFlow "
+            f"to read; prepare it again into another folder: python -m scripts.prepare --source=tfds:{name} "
+            "--data_dir=FOLDER"
+        )
 
 
 def _keys(name: str, info: Any) -> tuple[str, str]:

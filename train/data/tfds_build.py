@@ -14,6 +14,7 @@ from train.errors import UserError
 
 # Seconds to wait for an answer before a host counts as out of reach.
 _PATIENCE = 5.0
+_PORTS = {"http": 80, "https": 443, "ftp": 21}
 
 
 def build(name: str, data_dir: Path, manual_dir: Path | None) -> str:
@@ -43,6 +44,7 @@ def build(name: str, data_dir: Path, manual_dir: Path | None) -> str:
             _reach(name, known)
         _download_and_prepare(name, known, data_dir, manual_dir)
         known = tfds.builder(name, data_dir)
+    tfds.require_array_record(name, known)
     counts = ", ".join(f"{about.num_examples:,} {split}" for split, about in known.info.splits.items())
     return f"{known.data_path}: {known.info.full_name}, {counts}"
 
@@ -51,10 +53,16 @@ def _hold_files_against(name: str, builder: Any, manual_dir: Path) -> None:
     """Compare the files with what TFDS knows of them: left to itself, it would try to download what is missing."""
     if not manual_dir.is_dir():
         raise UserError(f"--manual_dir={manual_dir}: there is no such folder")
-    wanted = {info.filename or Path(urlsplit(url).path).name: (url, info) for url, info in builder.url_infos.items()}
-    if missing := [f"{file} ({url})" for file, (url, _) in wanted.items() if not (manual_dir / file).is_file()]:
-        raise UserError(f"tfds:{name}: {manual_dir} lacks {'; '.join(sorted(missing))}")
+    known = builder.url_infos or {}  # some sets have none
+    wanted = {info.filename or Path(urlsplit(url).path).name: (url, info) for url, info in known.items()}
+    missing = {file for file in wanted if not (manual_dir / file).is_file()}
+    # TFDS knows the files of all configurations of a set together, so of those one is enough.
+    if missing and (builder.builder_config is None or missing == wanted.keys()):
+        files = "; ".join(f"{file} ({wanted[file][0]})" for file in sorted(missing))
+        raise UserError(f"tfds:{name}: {manual_dir} lacks {files}")
     for file, (_, info) in wanted.items():
+        if file in missing:
+            continue
         with (manual_dir / file).open("rb") as stream:
             checksum = hashlib.file_digest(stream, "sha256").hexdigest()
         if checksum != info.checksum:
@@ -66,17 +74,17 @@ def _hold_files_against(name: str, builder: Any, manual_dir: Path) -> None:
 
 def _reach(name: str, builder: Any) -> None:
     """Ask each host for a connection: TFDS would try each file again and again for minutes."""
-    for url in builder.url_infos:
-        parts = urlsplit(url)
-        port = parts.port or (80 if parts.scheme == "http" else 443)
-        if parts.hostname is None or any(os.environ.get(key) for key in ("https_proxy", "HTTPS_PROXY", "http_proxy")):
-            continue  # the proxy resolves names, not we
+    if any(os.environ.get(key) for key in ("https_proxy", "HTTPS_PROXY", "http_proxy")):
+        return  # the proxy resolves names, not we
+    known = builder.url_infos or {}
+    hosts = {(parts.hostname, parts.port or _PORTS[parts.scheme]) for parts in map(urlsplit, known) if parts.hostname}
+    for host, port in sorted(hosts):
         try:
-            socket.create_connection((parts.hostname, port), timeout=_PATIENCE).close()
+            socket.create_connection((host, port), timeout=_PATIENCE).close()
         except OSError as error:
-            files = sorted(info.filename or key for key, info in builder.url_infos.items())
+            files = sorted(info.filename or url for url, info in known.items())
             raise UserError(
-                f"tfds:{name}: {parts.hostname} cannot be reached ({error}); bring {', '.join(files)} in a folder and "
+                f"tfds:{name}: {host} cannot be reached ({error}); bring {', '.join(files)} in a folder and "
                 "name it with --manual_dir"
             ) from error
 

@@ -44,6 +44,7 @@ def test_macs_are_kernels_times_positions(name: str) -> None:
     for equation in jax.make_jaxpr(forward)(jax.ShapeDtypeStruct(shape, jnp.float32)).eqns:
         _walk(equation, count)
     assert sum(counted) == measured.macs
+    assert counted[0] == measured.first_macs
 
 
 def _walk(equation, count) -> None:
@@ -70,7 +71,9 @@ def test_without_a_peer_a_row_has_our_side_alone(command: Command, tmp_path: Pat
         ("infer", "lenet5", "bfloat16"),
     ]
     for row in rows:
+        assert row.keys() >= KEYS
         assert row["peer"] is None
+        assert row["ratio"] is None
         assert 0 < row["fraction_of_limit"] < 1
         assert row["first_step_seconds"] > row["compile_seconds"] > 0
         assert row["peak_bytes"] > 0
@@ -94,7 +97,7 @@ def test_what_is_wrong_is_one_line(one_line_error, flags: list[str], message: st
 def test_a_side_that_fails_says_why() -> None:
     config = settings.to_json(base.get_config())
     with Side("jax_side", 1) as side:
-        with pytest.raises(UserError, match="KeyError: 'lenet6'"):
+        with pytest.raises(UserError, match=r"jax_side: prepare .*KeyError: 'lenet6'"):
             side.ask("prepare", workload=Workload("infer", "lenet6", "float32"), config=config)
         assert side.ask("matrix_rate", precision="float32", seconds=0.1)["flops"] > 1e8  # and goes on
 

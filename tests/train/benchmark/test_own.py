@@ -28,6 +28,8 @@ def test_sides_take_turns_and_the_first_turn_does_not_count(
     assert order == ["a", "b"] * 4
     assert row == {
         "suite": "suite",
+        "peer": "oldmasters",
+        "fraction_of_limit": None,
         "setting": "a",
         "seconds": 4,
         "spread": [2, 6],

@@ -53,10 +53,13 @@ def test_the_share_cuts_a_margin_off() -> None:
         (1, lambda pixels: pixels),
         (2, lambda pixels: pixels[:, ::-1]),
         (3, lambda pixels: np.rot90(pixels, 2)),
+        (4, lambda pixels: pixels[::-1]),
+        (5, lambda pixels: pixels.swapaxes(0, 1)),
         (6, lambda pixels: np.rot90(pixels, -1)),
+        (7, lambda pixels: np.rot90(pixels.swapaxes(0, 1), 2)),
         (8, np.rot90),
     ],
-    ids=["as it is", "mirrored", "upside down", "lies on its left side", "lies on its right side"],
+    ids=lambda value: str(value) if isinstance(value, int) else "",
 )
 def test_photos_are_seen_as_they_were_taken(orientation: int, turn) -> None:
     exif = Image.Exif()
@@ -65,6 +68,24 @@ def test_photos_are_seen_as_they_were_taken(orientation: int, turn) -> None:
     middle = np.asarray(scene())[:, 16:80]  # the middle square stays the middle however it is turned
     found = crop(data, middle_box, 64, "bilinear", 3).astype(int)
     assert np.abs(found - turn(middle).astype(int)).max() <= 6
+    whole = pixels(data, 3).astype(int)
+    assert np.abs(whole - turn(np.asarray(scene())).astype(int)).max() <= 6
+
+
+def test_damaged_exif_data_spoil_no_photo() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encode(scene(), exif=exif)
+    at = data.index(b"Exif\0\0") + 6
+    damaged = data[:at] + b"\xff" * 8 + data[at + 8 :]
+    assert check(damaged) is None
+    assert pixels(damaged, 3).shape == (64, 96, 3)
+
+
+def test_of_several_pictures_in_a_jpeg_file_the_first_is_the_photo() -> None:
+    data = encode(scene(), "MPO", save_all=True, append_images=[scene().rotate(180)], quality=95)
+    assert check(data) is None
+    assert np.abs(pixels(data, 3).astype(int) - np.asarray(scene())).max() <= 6
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "LA", "CMYK"])

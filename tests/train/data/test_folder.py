@@ -53,9 +53,11 @@ def test_classes_are_the_folders_in_order(root: Path) -> None:
     assert (data, label) == ((root / "bees" / "1.jpg").read_bytes(), 1)
 
 
-@pytest.mark.parametrize("name", ["val", "valid", "validation"])
-def test_splits_are_found(root: Path, name: str) -> None:
-    split(root, "train", name, "test")
+@pytest.mark.parametrize(
+    "names", [("train", "val", "test"), ("Train", "VALID", "Testing"), ("training", "validation", "test")], ids="-".join
+)
+def test_splits_are_found(root: Path, names: tuple[str, ...]) -> None:
+    split(root, *names)
     assert {role: photos.total for role, photos in read(root).splits.items()} == {
         "train": 10,
         "validation": 10,
@@ -125,6 +127,20 @@ def two_names_of_val(root: Path) -> None:
     split(root, "train", "val", "valid")
 
 
+def no_train(root: Path) -> None:
+    split(root, "val", "test")
+
+
+def a_class_beside_train(root: Path) -> None:
+    split(root, "train")
+    photo(root / "wasps" / "0.jpg", 0)
+
+
+def one_class_of_val(root: Path) -> None:
+    split(root, "train", "val")
+    shutil.rmtree(root / "val" / "bees")
+
+
 def loose_photo(root: Path) -> None:
     photo(root / "lost.jpg", 0)
 
@@ -133,13 +149,16 @@ def loose_photo(root: Path) -> None:
     ("harm", "message"),
     [
         (shutil.rmtree, "there is no such folder"),
-        (no_class, "takes a folder of photos for each class, at least two; there is none"),
+        (no_class, "takes a folder of photos for each class, at least 2; there is none"),
         (one_class, "there is ants/ alone"),
         (empty_class, "wasps: this class folder holds no image"),
         (empty_class_of_val, "val/ants: this class folder holds no image"),
         (other_classes, "train/ and val/ differ: val/ lacks bees; val/ has wasps, train/ has not"),
         (fewer_classes, "train/ and test/ differ: test/ lacks wasps"),
         (two_names_of_val, "holds both val/ and valid/"),
+        (no_train, "holds val/ but no train/ beside it"),
+        (a_class_beside_train, "holds train/, and beside it wasps/, which is no split"),
+        (one_class_of_val, "train/ and val/ differ: val/ lacks bees"),
         (loose_photo, "lost.jpg: lies beside the class folders"),
     ],
     ids=lambda value: getattr(value, "__name__", "says"),

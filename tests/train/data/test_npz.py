@@ -29,7 +29,7 @@ def pack(pictures: list[Image.Image]) -> dict[str, np.ndarray]:
 
 def test_arrays(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", image=np.ones((4, 5, 6), np.uint8), label=[0, 1, 1, 0], class_names=["cat", "dog"])
-    splits, names, _ = npz.read(tmp_path / "a.npz")
+    splits, names, *_ = npz.read(tmp_path / "a.npz")
     assert names == ("cat", "dog")
     assert splits["train"].images.shape == (4, 5, 6, 1)
     assert splits["train"].labels.tolist() == [0, 1, 1, 0]
@@ -52,7 +52,7 @@ def test_a_prefix_names_the_splits(tmp_path: Path) -> None:
 
 
 def test_real_cifar10(real_data: Path) -> None:
-    splits, names, _ = npz.read(real_data / "cifar10" / "cifar10_jpeg")
+    splits, names, *_ = npz.read(real_data / "cifar10" / "cifar10_jpeg")
     assert names is not None
     assert names[:3] == ("airplane", "automobile", "bird")
     assert splits["test"].images.shape == (10_000, 32, 32, 3)
