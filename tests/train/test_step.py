@@ -186,7 +186,7 @@ def test_vgg16_with_batch_norm_learns_eight_photos_by_heart(config: ConfigDict, 
     config.model.hidden = None
     config.model.update(name="vgg16", batch_norm=True)
     config.dataset.update(source=f"folder:{real_data / 'hymenoptera256'}", image_size=224, crop=0.875)
-    config.schedule.update(name="constant", learning_rate=LR)
+    config.schedule.update(name="constant", learning_rate=0.001)
     config.train.batch_size = 8
     settings.resolve(config)
     photos = dataset.load(config.dataset).train
