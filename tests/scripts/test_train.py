@@ -46,7 +46,7 @@ def test_a_wrong_command_line_is_one_line(one_line_error: OneLine, flags: list[s
         ("config train", "bad.py:5: invalid syntax"),
         ("config.unlock(); config.train.epoch = 3.0", "config.train.epoch: no such key; nearest: config.train.epochs"),
         ("config = None", "get_config() has returned NoneType"),
-        ("config = __import__('ml_collections').ConfigDict()", "config.augment.flip is missing"),
+        ("config = __import__('ml_collections').ConfigDict()", "config.augment.color_noise is missing"),
     ],
 )
 def test_a_wrong_config_file_is_one_line(one_line_error: OneLine, tmp_path: Path, line: str, message: str) -> None:
@@ -86,7 +86,7 @@ def test_a_run_then_its_evaluation(command: Command, one_line_error: OneLine, tm
     process = command("evaluate", f"--run={tmp_path}/run", f"--output={tmp_path}/figures.json")
     assert process.returncode == 0, process.stderr
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert figures.keys() == {"source", "protocol", "split", "count", "loss", "accuracy", "top5_accuracy"}
+    assert figures.keys() == {*("source", "protocol", "split", "count", "skipped", "loss", "accuracy", "top5_accuracy")}
     result = RunFolder(tmp_path / "run").result
     assert {name: figures[name] for name in result["test"]} == result["test"]
 

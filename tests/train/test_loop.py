@@ -44,7 +44,7 @@ def test_a_run_folder_explains_itself(config: ConfigDict, tmp_path: Path, capsys
     assert {"step", "epoch", "split", "loss", "accuracy", "images_per_second", "learning_rate", "seconds"} == rows[
         0
     ].keys()
-    assert evaluate_run(folder, "digits") == {"split": "test", **result["test"]}
+    assert evaluate_run(folder, "digits") == {"split": "test", "skipped": 0, **result["test"]}
     assert "test accuracy" in capsys.readouterr().out
 
 
@@ -72,7 +72,7 @@ def test_the_best_is_chosen_on_validation_and_kept(config: ConfigDict, tmp_path:
     assert result["best_step"] == best["step"] < result["step"]
     assert {file.name for file in (tmp_path / "checkpoints").iterdir()} == {str(best["step"]), str(result["step"])}
     # And the test figure is that checkpoint's.
-    assert evaluate_run(RunFolder(tmp_path), "digits") == {"split": "test", **result["test"]}
+    assert evaluate_run(RunFolder(tmp_path), "digits") == {"split": "test", "skipped": 0, **result["test"]}
 
 
 def test_without_validation_the_last_is_tested(config: ConfigDict, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from train.errors import UserError
 PEERS = {"torch": ("torch_side", "torch")}
 _NO_PEER = dict.fromkeys(("peer_setting", "peer_images_per_second", "ratio"))
 # Differences that rounding explains, of logits and of gradients: more, and the two sides do not compute the same.
-TOLERANCES = {"float32": (1e-4, 1e-3), "bfloat16": (0.1, 0.5)}
+TOLERANCES = {"float32": (1e-4, 1e-2), "bfloat16": (0.1, 0.5)}
 # Seconds of one measurement of a candidate setting, and of one that counts.
 _TRIAL, _TURN = 0.5, 3.0
 # The rate of products is measured for so long in each turn.
