@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from train import devices, network, settings
 from train.benchmark.process import Clock, rate, serve
-from train.benchmark.workloads import LAYERS, MEAN, STD, Workload, batch_of
+from train.benchmark.workloads import LAYERS, MEAN, PRODUCT_SIDE, STD, Workload, batch_of
 from train.data.transforms import normalise
 from train.network import PyTree
 from train.prepare import batch_shape, prepare
@@ -79,11 +79,10 @@ class _JaxSide:
 
     def matrix_rate(self, precision: str, seconds: float) -> dict[str, Any]:
         """Return floating-point operations a second of a large product, accumulated in float32."""
-        size = 2048
-        a, b = jax.random.normal(jax.random.key(0), (2, size, size), precision)
+        a, b = jax.random.normal(jax.random.key(0), (2, PRODUCT_SIDE, PRODUCT_SIDE), precision)
         product = jax.jit(lambda a, b: jax.lax.dot(a, b, preferred_element_type=jnp.float32))
         jax.block_until_ready(product(a, b))
-        return {"flops": rate(lambda: jax.block_until_ready(product(a, b)), 2 * size**3, seconds)}
+        return {"flops": rate(lambda: jax.block_until_ready(product(a, b)), 2 * PRODUCT_SIDE**3, seconds)}
 
     def export(self, workload: list[Any], config: str, path: str) -> dict[str, Any]:
         """Write weights, and this side's logits and gradients on the batch, to an .npz file for torch_side.py."""

@@ -11,7 +11,7 @@ import torch
 
 from train.benchmark.process import Clock, rate, serve
 from train.benchmark.torch_networks import NETWORKS, copy_weights, each_in_torch
-from train.benchmark.workloads import MEAN, STD, Workload, batch_of
+from train.benchmark.workloads import MEAN, PRODUCT_SIDE, STD, Workload, batch_of
 
 
 class _TorchSide:
@@ -66,6 +66,11 @@ class _TorchSide:
         """Return images/s of the prepared workload, and the memory it has taken so far."""
         assert self._step is not None, "prepare comes first"
         return {"images_per_second": rate(self._step, self._images, seconds), "peak_bytes": self._clock.memory()}
+
+    def matrix_rate(self, precision: str, seconds: float) -> dict[str, Any]:
+        """Return floating-point operations a second of a large product."""
+        a, b = torch.randn(2, PRODUCT_SIDE, PRODUCT_SIDE).to(getattr(torch, precision))
+        return {"flops": rate(lambda: torch.mm(a, b), 2 * PRODUCT_SIDE**3, seconds)}
 
     def compare(self, workload: list[Any], path: str) -> dict[str, Any]:
         """Return how far this side's logits and gradients are from those in a file of jax_side.py's `export`.
@@ -124,4 +129,4 @@ def _autocast(work: Workload) -> Any:
 if __name__ == "__main__":
     torch.set_num_threads(int(sys.argv[2]))
     side = _TorchSide(Clock(float(sys.argv[1])))
-    serve({"prepare": side.prepare, "measure": side.measure, "compare": side.compare})
+    serve({"prepare": side.prepare, "measure": side.measure, "matrix_rate": side.matrix_rate, "compare": side.compare})

@@ -43,6 +43,8 @@ LAYERS: dict[str, list[tuple[str | int, ...]]] = {
     "alexnet": [*(("convolutions", place) for place in range(5)), ("fc6",), ("fc7",), ("fc8",)],
     "vgg16": [*(("convolutions", place) for place in range(13)), ("fc6",), ("fc7",), ("fc8",)],
 }
+# Side of the square matrices whose product tells what the machine can do.
+PRODUCT_SIDE = 2048
 # Pixels, being 0..1, less the one and over the other.
 MEAN, STD = 0.5, 0.25
 
