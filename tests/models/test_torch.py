@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -25,16 +26,19 @@ def hwc(array: np.ndarray) -> Any:
     return torch.from_numpy(np.ascontiguousarray(np.asarray(array).transpose(0, 3, 1, 2)))
 
 
-def assign(ours: nnx.Module, theirs: Any, maps: int | None = None) -> None:
-    """Copy kernel and bias; `maps` is how many maps a dense layer sees flattened (ours H, W, C; torch's C, H, W)."""
-    kernel, bias = np.asarray(ours.kernel[...]), np.array(ours.bias[...])
+def theirs_layout(kernel: np.ndarray, maps: int | None) -> np.ndarray:
+    """Transpose a kernel; `maps` is how many maps a dense layer sees flattened (ours H, W, C; torch's C, H, W)."""
     if kernel.ndim == 4:
-        kernel = np.einsum("hwio->oihw", kernel)
-    elif maps:
+        return np.einsum("hwio->oihw", kernel)
+    if maps:
         side = round((len(kernel) // maps) ** 0.5)
-        kernel = np.einsum("hwco->ochw", kernel.reshape(side, side, maps, -1)).reshape(kernel.shape[1], -1)
-    else:
-        kernel = kernel.T
+        return np.einsum("hwco->ochw", kernel.reshape(side, side, maps, -1)).reshape(kernel.shape[1], -1)
+    return kernel.T
+
+
+def assign(ours: nnx.Module, theirs: Any, maps: int | None = None) -> None:
+    """Copy kernel and bias."""
+    kernel, bias = theirs_layout(np.asarray(ours.kernel[...]), maps), np.array(ours.bias[...])
     assert theirs.weight.shape == kernel.shape
     with torch.no_grad():
         theirs.weight.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
@@ -68,6 +72,31 @@ def test_logits_are_torchs(name: str, sizes: tuple[int, ...]) -> None:
             expected = theirs(hwc(x)).numpy()
         difference = np.abs(np.asarray(call(ours, x)) - expected).max()
         assert difference < 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(("name", "size"), [("alexnet", 127), ("vgg16", 64)])
+def test_gradients_are_torchs(name: str, size: int) -> None:
+    # In float64: in float32 rounding carries a unit over zero on one side alone, which moves gradients by 1e-3.
+    with jax.enable_x64(True):
+        ours = NETWORKS[name](dtype=jnp.float64, rngs=nnx.Rngs(3))
+        theirs = torch_network(name, ours).double()
+        random = np.random.default_rng(size)
+        x, labels = random.normal(size=(2, size, size, 3)), random.integers(0, 1000, 2)
+        torch.nn.functional.cross_entropy(theirs(hwc(x)), torch.from_numpy(labels)).backward()
+        graph, params = nnx.split(ours, nnx.Param)
+
+        def loss(params: Any) -> jax.Array:
+            return optax.softmax_cross_entropy_with_integer_labels(nnx.merge(graph, params)(x), labels).mean()
+
+        gradients = nnx.merge(graph, jax.jit(jax.grad(loss))(jax.tree.map(lambda a: a.astype(jnp.float64), params)))
+    expected = [module for module in theirs.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)]
+    maps = [None] * len(gradients.convolutions) + [expected[len(gradients.convolutions) - 1].out_channels, None, None]
+    layers = [*gradients.convolutions, gradients.fc6, gradients.fc7, gradients.fc8]
+    for ours_layer, layer, seen in zip(layers, expected, maps, strict=True):
+        kernel = theirs_layout(np.asarray(ours_layer.kernel[...]), seen)
+        for mine, other in ((kernel, layer.weight.grad), (np.asarray(ours_layer.bias[...]), layer.bias.grad)):
+            assert mine.dtype == np.float64
+            assert np.linalg.norm(mine - other.numpy()) < 1e-10 * np.linalg.norm(other.numpy())
 
 
 def test_batch_norm_is_torchs_in_training_and_after() -> None:

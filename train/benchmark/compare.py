@@ -16,9 +16,10 @@ from train.errors import UserError
 PEERS = {"torch": ("torch_side", "torch")}
 _NO_PEER = dict.fromkeys(("peer_setting", "peer_images_per_second", "ratio"))
 # Differences that rounding explains, of logits and of gradients: more, and the two sides do not compute the same.
-# Against float64, AlexNet's float32 gradients of 8 images are right to 1e-6 here; but where rounding carries one unit
-# over zero, it passes its gradient on one side alone, and that was seen to make 3e-3 of a layer's norm.
-TOLERANCES = {"float32": (1e-4, 1e-2), "bfloat16": (0.1, 0.5)}
+# Where rounding carries a unit over zero or makes another pixel the maximum of its window, gradients change by a step:
+# from its own float64, torch's float32 was 4e-3 of a layer's norm away in AlexNet (10 such decisions of 37 million)
+# and 7e-3 in VGG-16 (31 of 120 million), ours 5e-4 and 3e-3. Layers behind the last of them agreed to 1e-6.
+TOLERANCES = {"float32": (1e-4, 2e-2), "bfloat16": (0.1, 0.5)}
 # Seconds of one measurement of a candidate setting, and of one that counts.
 _TRIAL, _TURN = 0.5, 3.0
 # The rate of products is measured for so long in each turn.

@@ -118,7 +118,7 @@ def each_in_torch(
     maps: int | None = None
     for layer, arrays in zip(layers_of(network), ours, strict=True):
         flattened = maps if isinstance(layer, nn.Linear) else None
-        pairs.append((layer, to_torch(layer, arrays["kernel"], flattened), torch.from_numpy(arrays["bias"])))
+        pairs.append((layer, to_torch(layer, arrays["kernel"], flattened), torch.tensor(arrays["bias"])))
         maps = layer.out_channels if isinstance(layer, nn.Conv2d) else None
     return pairs
 

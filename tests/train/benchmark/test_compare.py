@@ -14,7 +14,7 @@ from configs import base
 from models import NETWORKS
 from tests.conftest import Command
 from train import settings
-from train.benchmark import workloads
+from train.benchmark import compare, workloads
 from train.benchmark.process import Side
 from train.benchmark.workloads import Workload
 from train.errors import UserError
@@ -103,7 +103,23 @@ def test_a_side_that_fails_says_why() -> None:
 
 
 @pytest.mark.peer
-def test_both_sides_do_the_same(command: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", sorted(workloads.NETWORKS))
+def test_both_sides_compute_the_same(name: str) -> None:
+    pytest.importorskip("torch", reason='needs the peer torch (pip install -e ".[bench]")')
+    compare.check(Workload("train", name, "float32"), settings.to_json(base.get_config()), "torch", 2)
+
+
+@pytest.mark.peer
+def test_check_finds_another_network() -> None:
+    pytest.importorskip("torch", reason='needs the peer torch (pip install -e ".[bench]")')
+    config = base.get_config()
+    config.model.activation = "tanh"
+    with pytest.raises(UserError, match=r"--check: lenet5 in float32: logits_error is .* do not compute the same"):
+        compare.check(Workload("train", "lenet5", "float32"), settings.to_json(config), "torch", 2)
+
+
+@pytest.mark.peer
+def test_a_row_beside_a_peer(command: Command, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason='needs the peer torch (pip install -e ".[bench]")')
     output = tmp_path / "b.json"
     flags = ["--suite=train", "--model=lenet5", "--precision=float32", "--repeats=1", "--peer=torch", "--check"]
