@@ -6,7 +6,8 @@
         --config.dataset.data_dir=data/tfds --workdir=runs/mnist
 
 With --manual_dir, the set is made of the files in that folder, under the names their authors gave them, and nothing is
-downloaded. Without it, TensorFlow Datasets downloads them.
+downloaded. Without it, TensorFlow Datasets downloads them. A set that is there as TFRecord files, which take
+TensorFlow to read, gets array_record files beside them.
 """
 
 if not __package__:

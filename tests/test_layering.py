@@ -1,6 +1,7 @@
 """Arrows run one way: scripts -> train -> models; configs knows ml_collections alone."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 ROOMS = ("models", "train", "configs", "scripts")
 # What each room may import of ours. Scripts and tests may import everything.
 MAY = {"models": {"models"}, "train": {"train", "models"}, "configs": {"configs"}, "scripts": set(ROOMS)}
+PEERS = ("torch", "tensorflow")
 FILES = [file for room in ROOMS for file in sorted((CHECKOUT / room).rglob("*.py"))]
 
 
@@ -23,6 +25,13 @@ def imports(file: Path) -> set[str]:
             assert node.level == 0, f"{file}: relative import"
             names.add((node.module or "").partition(".")[0])
     return names
+
+
+@pytest.mark.peer
+def test_training_loads_neither_torch_nor_tensorflow_where_they_are_installed() -> None:
+    code = "import sys, scripts.train, train.data.tfds_build; print({'torch', 'tensorflow'} & sys.modules.keys())"
+    process = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert process.stdout == "set()\n"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(CHECKOUT)))
@@ -45,10 +54,9 @@ def test_models_know_no_data_and_no_runs() -> None:
     assert third_party("models") == {"jax", "flax", "numpy"}
 
 
-def test_torch_is_the_peers_alone_and_tensorflow_nobodys() -> None:
-    # Of what is ours, that is: Orbax imports torch by itself where it is installed.
-    importers = {file.stem for file in FILES if {"torch", "tensorflow"} & imports(file)}
-    assert importers == {"torch_side", "torch_networks"}
+def test_torch_is_the_peers_alone_and_tensorflow_the_builders() -> None:
+    importers = {package: {file.stem for file in FILES if package in imports(file)} for package in PEERS}
+    assert importers == {"torch": {"torch_side", "torch_networks"}, "tensorflow": {"tfds_build"}}
     named = {"train.benchmark.torch_side", "train.benchmark.torch_networks"}
     assert not any(name in file.read_text() for file in FILES for name in named if file.stem not in ("torch_side",))
 

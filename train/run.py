@@ -9,19 +9,24 @@ import fcntl
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from unittest import mock
 
 from ml_collections import ConfigDict
-from tensorboardX.event_file_writer import EventsWriter  # without SummaryWriter's thread: errors are ours to report
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.summary import scalar
 
 from train import settings
 from train.errors import UserError
+
+with mock.patch.dict(sys.modules, {} if "torch" in sys.modules else {"torch": None}):
+    # Where torch is installed, tensorboardX would load it for the sake of a type: two seconds of every start.
+    from tensorboardX.event_file_writer import EventsWriter  # without SummaryWriter's thread: errors are ours to report
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.summary import scalar
 
 CONFIG, ENVIRONMENT, METRICS, RESULT = "config.json", "environment.json", "metrics.jsonl", "result.json"
 

@@ -38,7 +38,9 @@ def builder(name: str, data_dir: Path) -> Any:
     import tensorflow_datasets as tfds  # 0.4 s to import, not wanted by every source
 
     try:
-        return tfds.builder(name, data_dir=data_dir)
+        found = tfds.builder(name, data_dir=data_dir)
+        # From its files alone: where its code is known too, tfds forgets formats that were added later.
+        return tfds.builder_from_directory(found.data_path) if found.is_prepared() else found
     except tfds.core.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)
         bare = name.partition("/")[0].partition(":")[0]
@@ -108,7 +110,7 @@ def read(
             f"tfds:{name}: is not prepared in {folder}; prepare it with: "
             f"python -m scripts.prepare --source=tfds:{name} --data_dir={folder}"
         )
-    require_array_record(name, prepared)
+    require_array_record(name, prepared, folder)
     image, label = _keys(name, prepared.info)
     features = prepared.info.features
     names = tuple(features[label].names)
@@ -133,14 +135,19 @@ def read(
     return Source({split: part.whole() for split, part in photos.items()}, names)
 
 
-def require_array_record(name: str, prepared: Any) -> None:
-    """Raise UserError where a prepared set is in a format that takes TensorFlow to read."""
-    formats = {str(kind.value) for kind in prepared.info.available_file_formats()}
-    if "array_record" not in formats:
+def formats(prepared: Any) -> set[str]:
+    """Return the formats of files that a prepared set is there in."""
+    return {str(kind.value) for kind in prepared.info.available_file_formats()}
+
+
+def require_array_record(name: str, prepared: Any, data_dir: Path) -> None:
+    """Raise UserError where a prepared set is in formats that take TensorFlow to read."""
+    if "array_record" not in (found := formats(prepared)):
+        convertible = found == {"tfrecord"}
         raise UserError(
-            f"tfds:{name}: is prepared in {prepared.data_path} as {', '.join(sorted(formats))}, which takes TensorFlow "
-            f"to read; prepare it again into another folder: python -m scripts.prepare --source=tfds:{name} "
-            "--data_dir=FOLDER"
+            f"tfds:{name}: is prepared in {prepared.data_path} as {', '.join(sorted(found))}, which takes TensorFlow "
+            f"to read; {'add array_record files' if convertible else 'prepare it again into another folder'} with: "
+            f"python -m scripts.prepare --source=tfds:{name} --data_dir={data_dir if convertible else 'FOLDER'}"
         )
 
 

@@ -20,6 +20,9 @@ _PORTS = {"http": 80, "https": 443, "ftp": 21}
 def build(name: str, data_dir: Path, manual_dir: Path | None) -> str:
     """Build NAME[/CONFIG][:VERSION] as array_record files, which can be read without TensorFlow.
 
+    A set that is there in TFRecord files, as TensorFlow Datasets writes them by default, gets array_record files beside
+    them.
+
     Args:
       name: of the set.
       data_dir: folder of prepared sets; the set gets a folder in it.
@@ -36,17 +39,25 @@ def build(name: str, data_dir: Path, manual_dir: Path | None) -> str:
     if not known.is_prepared():
         if manual_dir is not None:
             _hold_files_against(name, known, manual_dir)
-        if importlib.util.find_spec("tensorflow") is None:
-            raise UserError(
-                f'tfds:{name}: building it takes TensorFlow, which reading it does not; pip install -e ".[prepare]"'
-            )
+        _require_tensorflow(name)
         if manual_dir is None:
             _reach(name, known)
         _download_and_prepare(name, known, data_dir, manual_dir)
         known = tfds.builder(name, data_dir)
-    tfds.require_array_record(name, known)
+    elif tfds.formats(known) == {"tfrecord"}:
+        _require_tensorflow(name)
+        _add_array_record(name, known)
+        known = tfds.builder(name, data_dir)
+    tfds.require_array_record(name, known, data_dir)
     counts = ", ".join(f"{about.num_examples:,} {split}" for split, about in known.info.splits.items())
     return f"{known.data_path}: {known.info.full_name}, {counts}"
+
+
+def _require_tensorflow(name: str) -> None:
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(
+            f'tfds:{name}: building it takes TensorFlow, which reading it does not; pip install -e ".[prepare]"'
+        )
 
 
 def _hold_files_against(name: str, builder: Any, manual_dir: Path) -> None:
@@ -87,6 +98,36 @@ def _reach(name: str, builder: Any) -> None:
                 f"tfds:{name}: {host} cannot be reached ({error}); bring {', '.join(files)} in a folder and "
                 "name it with --manual_dir"
             ) from error
+
+
+def _add_array_record(name: str, prepared: Any) -> None:
+    """Write the records of each TFRecord file into an array_record file, and then say so in the set's info.
+
+    TFDS's own conversion does the same but takes Apache Beam.
+    """
+    import tensorflow
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    info = prepared.info
+    for split in info.splits.values():
+        places = split.filename_template.replace(filetype_suffix="array_record").sharded_filepaths(split.num_shards)
+        for source, place, count in zip(split.filepaths, sorted(places), split.shard_lengths, strict=True):
+            draft = place.with_name(f"{place.name}.incomplete")
+            # Groups of one record, without which records cannot be read at random.
+            writer, written = ArrayRecordWriter(str(draft), "group_size:1"), 0
+            try:
+                for record in tensorflow.data.TFRecordDataset(str(source)).as_numpy_iterator():
+                    writer.write(record)
+                    written += 1
+            except tensorflow.errors.OpError as error:
+                raise UserError(f"{source}: cannot be read as a TFRecord file ({error.message})") from error
+            finally:
+                writer.close()
+            if written != count:
+                raise UserError(f"{source}: holds {written:,} records, should hold {count:,}; build tfds:{name} again")
+            draft.replace(place)
+    info.add_alternative_file_format("array_record")  # last: until now the set is what it was
+    info.write_dataset_info_json(prepared.data_path)
 
 
 def _download_and_prepare(name: str, known: Any, data_dir: Path, manual_dir: Path | None) -> None:

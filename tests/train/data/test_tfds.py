@@ -3,6 +3,7 @@
 import io
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from configs import base
-from train.data import dataset
+from train.data import dataset, tfds_build
 from train.data.examples import Examples
 from train.data.photos import Photos
 from train.data.tfds import read
@@ -147,3 +148,37 @@ def test_what_cannot_be_read_says_how_to_go_on(prepared: str, name: str, message
 def test_reading_takes_no_tensorflow(prepared: str) -> None:
     read("oldmasters_digits", data_dir=prepared, stream=None)
     assert "tensorflow" not in sys.modules
+
+
+@pytest.mark.peer
+def test_a_copy_in_tfrecord_files_gets_array_record_files(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow", reason='needs the peer tensorflow (pip install -e ".[prepare]")')
+    builder = tfds.builder("oldmasters_digits", data_dir=tmp_path, file_format="tfrecord")
+    builder.download_and_prepare()
+    before = {path: path.read_bytes() for path in Path(builder.data_path).iterdir()}
+    with pytest.raises(UserError, match=f"add array_record files with: .*digits --data_dir={tmp_path}"):
+        read("oldmasters_digits", data_dir=str(tmp_path), stream=None)
+    said = tfds_build.build("oldmasters_digits", tmp_path, None)
+    assert "12 train, 4 test" in said
+    examples = read("oldmasters_digits", data_dir=str(tmp_path), stream=None).splits["train"]
+    assert isinstance(examples, Examples)
+    found = {image.tobytes(): label for image, label in zip(examples.images, examples.labels.tolist(), strict=True)}
+    assert found == {pixels(index, 6, 6, 1).tobytes(): index % 3 for index in range(12)}
+    kept = {path: path.read_bytes() for path in before if path.name != "dataset_info.json"}
+    assert kept.items() <= before.items()
+    assert tfds_build.build("oldmasters_digits", tmp_path, None) == said  # nothing is left to do
+
+
+@pytest.mark.peer
+def test_a_damaged_copy_in_tfrecord_files_stays_as_it_is(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow", reason='needs the peer tensorflow (pip install -e ".[prepare]")')
+    builder = tfds.builder("oldmasters_digits", data_dir=tmp_path, file_format="tfrecord")
+    builder.download_and_prepare()
+    (shard,) = builder.info.splits["train"].filepaths
+    shard.write_bytes(shard.read_bytes()[:-5])
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"train.tfrecord-00000-of-00001: cannot be read as a TFRecord file"):
+            tfds_build.build("oldmasters_digits", tmp_path, None)
+        assert tfds.builder("oldmasters_digits", data_dir=tmp_path).info.available_file_formats() == {
+            tfds.core.FileFormat.TFRECORD
+        }
