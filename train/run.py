@@ -15,18 +15,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from unittest import mock
 
 from ml_collections import ConfigDict
 
 from train import settings
 from train.errors import UserError
 
-with mock.patch.dict(sys.modules, {} if "torch" in sys.modules else {"torch": None}):
-    # Where torch is installed, tensorboardX would load it for the sake of a type: two seconds of every start.
-    from tensorboardX.event_file_writer import EventsWriter  # without SummaryWriter's thread: errors are ours to report
-    from tensorboardX.proto.event_pb2 import Event
-    from tensorboardX.summary import scalar
+# Where torch is installed, tensorboardX would load it for the sake of a type: two seconds of every start. None in this
+# place says "not installed".
+_kept_out = sys.modules.setdefault("torch", None) is None  # type: ignore[arg-type]
+from tensorboardX.event_file_writer import EventsWriter  # noqa: E402  without a thread: errors are ours to report
+from tensorboardX.proto.event_pb2 import Event  # noqa: E402
+from tensorboardX.summary import scalar  # noqa: E402
+
+if _kept_out:
+    del sys.modules["torch"]
 
 CONFIG, ENVIRONMENT, METRICS, RESULT = "config.json", "environment.json", "metrics.jsonl", "result.json"
 
