@@ -4,7 +4,6 @@ import functools
 import operator
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,24 +14,15 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from train import devices, network, settings
-from train.benchmark.process import Clock, rate, serve
+from train.benchmark.process import Clock, Measured, rate, serve
 from train.benchmark.workloads import LAYERS, MEAN, PRODUCT_SIDE, STD, Workload, batch_of
 from train.data.transforms import normalise
 from train.network import PyTree
 from train.prepare import batch_shape, prepare
 
 
-class _JaxSide:
-    """Answers of this process.
-
-    Args:
-      clock: started before.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._step: Callable[[], None] | None = None
-        self._images = 0
+class _JaxSide(Measured):
+    """Answers of this process."""
 
     def prepare(self, workload: list[Any], config: str) -> dict[str, Any]:
         """Compile a workload and run it once; `config` is configs/base.py's as JSON."""
@@ -40,7 +30,7 @@ class _JaxSide:
         experiment = _experiment(work, config)
         mesh = devices.make_mesh(1)
         batch = jax.device_put(batch_of(work), devices.by_batch(mesh))
-        self._images = work.network.batch_size
+        self.images = work.network.batch_size
         if work.suite == "train":
             prepared = prepare(experiment, 10_000, mesh)
             state, train_step = prepared.state, prepared.train_step
@@ -50,7 +40,7 @@ class _JaxSide:
                 state, metrics = train_step(state, batch)
                 jax.block_until_ready(metrics)
 
-            self._step, compile_seconds = step, prepared.compile_seconds
+            self.step, compile_seconds = step, prepared.compile_seconds
         else:
             graph, params, stats = _built(experiment)
 
@@ -60,22 +50,17 @@ class _JaxSide:
             began = time.perf_counter()
             compiled = (
                 jax.jit(logits, compiler_options=devices.compiler_options(work.precision))
-                .lower(params, stats, batch_shape(experiment, self._images).images)
+                .lower(params, stats, batch_shape(experiment, self.images).images)
                 .compile()
             )
             compile_seconds = time.perf_counter() - began
-            self._step = lambda: jax.block_until_ready(compiled(params, stats, batch.images))
-        self._step()
+            self.step = lambda: jax.block_until_ready(compiled(params, stats, batch.images))
+        self.step()
         return {
             "setting": "XLA",
             "compile_seconds": compile_seconds,
-            "first_step_seconds": self._clock.since_start(),
+            "first_step_seconds": self.clock.since_start(),
         }
-
-    def measure(self, seconds: float) -> dict[str, Any]:
-        """Return images/s of the prepared workload, and the memory it has taken so far."""
-        assert self._step is not None, "prepare comes first"
-        return {"images_per_second": rate(self._step, self._images, seconds), "peak_bytes": self._clock.memory()}
 
     def matrix_rate(self, precision: str, seconds: float) -> dict[str, Any]:
         """Return floating-point operations a second of a large product, accumulated in float32."""

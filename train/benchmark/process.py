@@ -111,6 +111,24 @@ class Clock:
         return peak_memory() - self._before
 
 
+class Measured:
+    """What both sides' processes have in common: a prepared step, which is timed.
+
+    Args:
+      clock: started before.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.step: Callable[[], None] | None = None
+        self.images = 0
+
+    def measure(self, seconds: float) -> dict[str, Any]:
+        """Return images/s of the prepared step, which has so many images, and the memory it has taken so far."""
+        assert self.step is not None, "prepare comes first"
+        return {"images_per_second": rate(self.step, self.images, seconds), "peak_bytes": self.clock.memory()}
+
+
 def peak_memory() -> int:
     """Return the largest resident set of this process so far, in bytes."""
     status = Path("/proc/self/status")

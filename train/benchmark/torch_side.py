@@ -3,33 +3,23 @@
 import re
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from train.benchmark.process import Clock, rate, serve
+from train.benchmark.process import Clock, Measured, rate, serve
 from train.benchmark.torch_networks import NETWORKS, copy_weights, each_in_torch
 from train.benchmark.workloads import MEAN, PRODUCT_SIDE, STD, Workload, batch_of
 
 
-class _TorchSide:
-    """Answers of this process.
-
-    Args:
-      clock: started before.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._step: Callable[[], None] | None = None
-        self._images = 0
+class _TorchSide(Measured):
+    """Answers of this process."""
 
     def prepare(self, workload: list[Any], channels_last: bool, compiled: bool) -> dict[str, Any]:
         """Build a workload in a setting and run it once; `torch.compile` compiles in that first step."""
         work = Workload(*workload)
-        self._images = work.network.batch_size
+        self.images = work.network.batch_size
         images, labels = _batch(work, channels_last)
         network = torch.nn.Sequential(_Normalise(), _build(work, dropout=0.5)).train(work.suite == "train")
         if channels_last:
@@ -49,23 +39,18 @@ class _TorchSide:
             with _autocast(work):
                 called(images)
 
-        self._step = train if work.suite == "train" else infer
+        self.step = train if work.suite == "train" else infer
         began = time.perf_counter()
-        self._step()
+        self.step()
         first = time.perf_counter() - began
         began = time.perf_counter()
-        self._step()
+        self.step()
         words = ["channels_last" if channels_last else "contiguous", "compiled" if compiled else "eager"]
         return {
             "setting": ", ".join(words + ["autocast"] * (work.precision == "bfloat16")),
             "compile_seconds": max(0.0, first - (time.perf_counter() - began)) if compiled else 0.0,
-            "first_step_seconds": self._clock.since_start() - (time.perf_counter() - began),
+            "first_step_seconds": self.clock.since_start() - (time.perf_counter() - began),
         }
-
-    def measure(self, seconds: float) -> dict[str, Any]:
-        """Return images/s of the prepared workload, and the memory it has taken so far."""
-        assert self._step is not None, "prepare comes first"
-        return {"images_per_second": rate(self._step, self._images, seconds), "peak_bytes": self._clock.memory()}
 
     def matrix_rate(self, precision: str, seconds: float) -> dict[str, Any]:
         """Return floating-point operations a second of a large product."""
