@@ -1,5 +1,6 @@
 """Building TFDS sets: what is missing is said at once; what is built is what the files hold."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from train.data.tfds import read
 
 def test_missing_files_are_named_at_once(one_line_error: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"")
+    began = time.monotonic()
     error = one_line_error("prepare", "--source=tfds:mnist", f"--data_dir={tmp_path}", f"--manual_dir={tmp_path}")
     for name in ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz", "train-labels-idx1-ubyte.gz"):
         assert f"{name} (https://storage.googleapis.com/cvdf-datasets/mnist/{name})" in error
     assert "train-images" not in error
+    assert time.monotonic() - began < 120  # left to itself, TFDS retries for 200 s; a busy machine takes 10 to start
 
 
 def test_a_file_of_another_set_is_named(one_line_error: Callable[..., str], real_data: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ _NO_PEER = dict.fromkeys(("peer_setting", "peer_images_per_second", "ratio"))
 # Differences that rounding explains, of logits and of gradients: more, and the two sides do not compute the same.
 # Where rounding carries a unit over zero or makes another pixel the maximum of its window, gradients change by a step:
 # from its own float64, torch's float32 was 4e-3 of a layer's norm away in AlexNet (10 such decisions of 37 million)
-# and 7e-3 in VGG-16 (31 of 120 million), ours 5e-4 and 3e-3. Layers behind the last of them agreed to 1e-6.
+# and 7e-3 in VGG-16 (31 of 120 million), ours 5e-4 and 3e-3. Layers behind the last of them agreed to 4e-6.
 TOLERANCES = {"float32": (1e-4, 2e-2), "bfloat16": (0.1, 0.5)}
 # Seconds of one measurement of a candidate setting, and of one that counts.
 _TRIAL, _TURN = 0.5, 3.0
@@ -40,8 +40,7 @@ def measure(work: Workload, config: str, peer: str | None, repeats: int, threads
       A row: the workload, `images_per_second` (median) with `spread` ([minimum, maximum]), `fraction_of_limit`,
       `compile_seconds`, `first_step_seconds` (from the start of the process), `peak_bytes` (above the imports); the
       same with the prefix `peer_` (and `peer_tried`: images/s by setting), `peer` and `ratio` of the medians, which are
-      None without a peer; and `limit_flops`, the median rate of the faster
-      side's products.
+      None without a peer; and `limit_flops`, the median rate of the faster side's products.
 
     Raises:
       UserError: a side has failed.

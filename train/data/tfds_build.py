@@ -105,29 +105,39 @@ def _add_array_record(name: str, prepared: Any) -> None:
 
     TFDS's own conversion does the same but takes Apache Beam.
     """
-    import tensorflow
-    from array_record.python.array_record_module import ArrayRecordWriter
-
     info = prepared.info
     for split in info.splits.values():
         places = split.filename_template.replace(filetype_suffix="array_record").sharded_filepaths(split.num_shards)
         for source, place, count in zip(split.filepaths, sorted(places), split.shard_lengths, strict=True):
-            draft = place.with_name(f"{place.name}.incomplete")
-            # Groups of one record, without which records cannot be read at random.
-            writer, written = ArrayRecordWriter(str(draft), "group_size:1"), 0
+            draft = Path(f"{place}.incomplete")
             try:
-                for record in tensorflow.data.TFRecordDataset(str(source)).as_numpy_iterator():
-                    writer.write(record)
-                    written += 1
-            except tensorflow.errors.OpError as error:
-                raise UserError(f"{source}: cannot be read as a TFRecord file ({error.message})") from error
+                written = _copy_records(Path(source), draft)
+                if written != count:
+                    raise UserError(f"{source}: holds {written:,} records, should hold {count:,}; build it again")
+                draft.replace(place)
             finally:
-                writer.close()
-            if written != count:
-                raise UserError(f"{source}: holds {written:,} records, should hold {count:,}; build tfds:{name} again")
-            draft.replace(place)
+                draft.unlink(missing_ok=True)
     info.add_alternative_file_format("array_record")  # last: until now the set is what it was
     info.write_dataset_info_json(prepared.data_path)
+
+
+def _copy_records(source: Path, place: Path) -> int:
+    """Copy the records of a TFRecord file as they are; return how many."""
+    import tensorflow
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    # Groups of one record, without which records cannot be read at random.
+    writer, written = ArrayRecordWriter(str(place), "group_size:1"), 0
+    try:
+        for record in tensorflow.data.TFRecordDataset(str(source)).as_numpy_iterator():
+            writer.write(record)
+            written += 1
+        writer.close()
+    except tensorflow.errors.OpError as error:
+        raise UserError(f"{source}: cannot be read as a TFRecord file ({error.message})") from error
+    except (RuntimeError, OSError) as error:  # of the writer
+        raise UserError(f"{place}: cannot be written ({error})") from error
+    return written
 
 
 def _download_and_prepare(name: str, known: Any, data_dir: Path, manual_dir: Path | None) -> None:

@@ -179,6 +179,7 @@ def test_a_damaged_copy_in_tfrecord_files_stays_as_it_is(tmp_path: Path) -> None
     for _ in range(2):
         with pytest.raises(UserError, match=r"train.tfrecord-00000-of-00001: cannot be read as a TFRecord file"):
             tfds_build.build("oldmasters_digits", tmp_path, None)
+        assert not list(Path(builder.data_path).glob("*array_record*"))
         assert tfds.builder("oldmasters_digits", data_dir=tmp_path).info.available_file_formats() == {
             tfds.core.FileFormat.TFRECORD
         }
