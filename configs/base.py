@@ -16,12 +16,16 @@ def get_config() -> ConfigDict:
     config.precision = "float32"  # what layers compute in: float32 or bfloat16; parameters stay float32
 
     config.model = model = ConfigDict()
-    model.name = "lenet5"  # a network of models/: lenet5, alexnet, vgg16, mlp
-    model.activation = placeholder(str)  # lenet5, mlp: relu, tanh
-    model.pooling = placeholder(str)  # lenet5: max, average
+    # lenet5: modern, 1998; alexnet: torchvision, 2012, caffenet; vgg: D, A, A-LRN, B, C, E, of which vgg11, vgg13,
+    # vgg16 and vgg19 are A, B, D and E; lenet1d: for series; mlp. The first variant is the default.
+    model.name = "lenet5"
+    model.variant = placeholder(str)
+    model.activation = placeholder(str)  # lenet5 modern, lenet1d, mlp: relu, tanh, scaled_tanh, identity
+    model.pooling = placeholder(str)  # lenet5 modern, lenet1d: max, average
     model.hidden = placeholder(tuple)  # mlp: units of each hidden layer
     model.dropout = placeholder(float)  # probability of zeroing a unit of a dense layer
-    model.batch_norm = placeholder(bool)  # vgg16: batch normalisation behind each convolution
+    model.batch_norm = placeholder(bool)  # vgg: batch normalisation behind each convolution
+    model.init = placeholder(str)  # vgg: initial kernels: glorot, gaussian (as printed in the paper), he
 
     config.dataset = dataset = ConfigDict()
     # digits, idx:FOLDER, npz:FILE (or npz:PREFIX of _train.npz, _val.npz, _test.npz), folder:ROOT of class folders
@@ -36,6 +40,7 @@ def get_config() -> ConfigDict:
     dataset.crop = 1.0  # share of the shorter side that the middle crop keeps; 0.875: 224 of 256 pixels
     dataset.validation = 0.1  # training images set aside to choose the best checkpoint: a share below 1, or a count
     dataset.test = placeholder(float)  # the same, for the test; only for sources that have no test images of their own
+    dataset.permutation = placeholder(int)  # seed of one order of the pixels, the same for all images
     dataset.split_seed = 0  # of those two choices, so that `seed` varies the training and not the examination
     dataset.classes = placeholder(int)  # the data has it: largest label + 1, or the number of class names
     dataset.class_names = placeholder(tuple)  # the data has them
@@ -78,6 +83,10 @@ def get_config() -> ConfigDict:
     train.accumulate = 1  # parts that a batch is computed in, one after the other, where memory is short
     train.label_smoothing = 0.0  # the share of the target that is spread evenly over all classes
     train.ema = 0.0  # decay of the moving average of parameters that is evaluated and kept; 0 switches it off
+
+    config.transfer = transfer = ConfigDict()
+    # vgg: run folder of a trained net A, whose first four convolutions and dense layers a deeper net starts with
+    transfer.net_a = placeholder(str)
 
     config.mesh = mesh = ConfigDict()
     mesh.data = placeholder(int)  # devices that share a batch; by default all there are

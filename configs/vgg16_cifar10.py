@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
     config = base.get_config()
     config.model.name = "vgg16"
     config.model.batch_norm = True
+    config.model.init = "he"
     config.dataset.source = "tfds:cifar10"
     config.dataset.image_size = 32
     config.dataset.validation = 5000.0

@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
     config = base.get_config()
     config.model.name = "vgg16"
     config.model.batch_norm = True
+    config.model.init = "he"
     config.dataset.source = "folder:data/photos"
     config.dataset.image_size = 224
     config.dataset.crop = 0.875

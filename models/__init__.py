@@ -5,11 +5,36 @@ Every network takes normalised images `[B, H, W, C]` and returns logits `[B, cla
 Passing `key` makes the call a training call: dropout draws from it. Without one nothing is random.
 """
 
+from collections.abc import Callable, Mapping
+from functools import partial
+
 from models.alexnet import AlexNet
-from models.lenet5 import LeNet5
+from models.lenet5 import LeNet1D, LeNet5
+from models.lenet1998 import LeNet1998
 from models.mlp import MLP
-from models.vgg import VGG16
+from models.network import Network
+from models.vgg import VGG
 
-__all__ = ["MLP", "NETWORKS", "VGG16", "AlexNet", "LeNet5"]
+__all__ = ["MLP", "NETWORKS", "VGG", "AlexNet", "LeNet1D", "LeNet5", "LeNet1998", "Network"]
 
-NETWORKS = {"lenet5": LeNet5, "alexnet": AlexNet, "vgg16": VGG16, "mlp": MLP}
+
+def _vgg(*variants: str) -> dict[str | None, Callable[..., Network]]:
+    return {variant: partial(VGG, variant=variant) for variant in variants}
+
+
+# By name, then by variant, the first being the default. Networks in one form have the variant None.
+NETWORKS: Mapping[str, Mapping[str | None, Callable[..., Network]]] = {
+    "lenet5": {"modern": LeNet5, "1998": LeNet1998},
+    "lenet1d": {None: LeNet1D},
+    "alexnet": {
+        "torchvision": partial(AlexNet, variant="torchvision"),
+        "2012": partial(AlexNet, variant="2012", image_size=227),
+        "caffenet": partial(AlexNet, variant="caffenet", image_size=227),
+    },
+    "vgg": _vgg(*VGG.VARIANTS),
+    "vgg11": _vgg("A"),
+    "vgg13": _vgg("B"),
+    "vgg16": _vgg("D"),
+    "vgg19": _vgg("E"),
+    "mlp": {None: MLP},
+}

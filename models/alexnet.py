@@ -1,47 +1,57 @@
 """AlexNet, after Krizhevsky, Sutskever and Hinton 2012, "ImageNet Classification with Deep CNNs"."""
 
-from collections.abc import Iterator
-
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from models.arithmetic import output_size
-from models.layers import adaptive_average_pool, dropout
+from models.geometry import windows
+from models.layers import Convolution, Dropout, LocalResponseNorm
+from models.network import Network
+from models.pooling import MaxPool
 
-# (stage, channels, side of the kernel, stride, padding, whether a 3x3 pooling with stride 2 follows)
-_CONVOLUTIONS = (
-    ("conv1", 64, 11, 4, 2, True),
-    ("conv2", 192, 5, 1, 2, True),
-    ("conv3", 384, 3, 1, 1, False),
-    ("conv4", 256, 3, 1, 1, False),
-    ("conv5", 256, 3, 1, 1, True),
-)
+# (width, side of the kernel, stride, padding) of conv1 to conv5. Of the paper: sections 3.2 and 3.5.
+_PAPER = ((96, 11, 4, 0), (256, 5, 1, 2), (384, 3, 1, 1), (384, 3, 1, 1), (256, 3, 1, 1))
+# Of Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks" (arXiv 1404.5997).
+_ONE_TOWER = ((64, 11, 4, 2), (192, 5, 1, 2), (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1))
+_POOLED, _NORMALISED = (1, 2, 5), (1, 2)
+# Convolutions that see their own tower alone (section 3.2), which are those whose biases begin at 1 (section 5).
+_IN_TOWERS = (2, 4, 5)
 
 
-class AlexNet(nnx.Module):
-    """The form that torchvision trains: one tower, no local response normalisation.
+class AlexNet(Network):
+    """Five convolutions and three dense layers, in the forms that carry the name.
 
-    Its widths are those of Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks"
-    (arXiv 1404.5997). With three channels and 1,000 classes it has 61,100,840 parameters. Before fc6 an adaptive
-    average pooling brings the maps to 6x6, the size that a 224x224 image leaves, so that images of other sizes fit.
+    - "torchvision": one tower, no normalisation: 61,100,840 parameters. It has published weights.
+    - "2012": as published. Two towers, which are groups of conv2, conv4 and conv5; local response normalisation behind
+      conv1 and conv2, before the pooling. With three channels and 1,000 classes it has 60,965,224 parameters. The
+      paper says 224 pixels, but the 55x55 maps of conv1 take 227.
+    - "caffenet": Caffe's, with pooling before normalisation, and a normalisation whose alpha is divided by the number
+      of channels that it looks at and whose k is 1. It has as many parameters.
+
+    Before fc6 an adaptive average pooling brings the maps to 6x6, the size that 224 (or 227) pixels leave, so that
+    images of other sizes fit.
 
     Args:
-      image_size: side of the input in pixels, 63 or more.
+      variant: one of `VARIANTS`.
+      image_size: side of the input in pixels, 63 or more ("torchvision"), or 67 or more.
       channels: channels of the input.
       classes: number of logits.
-      dropout: probability of zeroing an input of fc6 and fc7 in training.
+      dropout: probability of zeroing a unit of fc6 and fc7 in training; in "torchvision", one of their inputs.
       dtype: what the layers compute in; parameters are float32.
-      rngs: where the initial parameters come from (He et al. 2015, arXiv 1502.01852, for all but the last layer).
+      rngs: where the initial parameters come from: N(0, 0.01), and some biases 1, as in section 5 of the paper; in
+        "torchvision" He et al. 2015 (arXiv 1502.01852) for all but the last layer.
 
     Raises:
       GeometryError: the image is too small; names the stage and the sizes.
+      NetworkError: no such variant.
     """
+
+    VARIANTS = ("torchvision", "2012", "caffenet")
 
     def __init__(
         self,
         *,
+        variant: str = "torchvision",
         image_size: int = 224,
         channels: int = 3,
         classes: int = 1000,
@@ -49,40 +59,39 @@ class AlexNet(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        self.dropout = dropout
-        he = nnx.initializers.he_normal()
-        convolutions, size = [], image_size
-        for stage, width, side, stride, padding, pooled in _CONVOLUTIONS:
-            convolution = nnx.Conv(
-                channels, width, (side, side), stride, padding=padding, dtype=dtype, kernel_init=he, rngs=rngs
+        self._check(variant)
+        super().__init__((image_size, image_size, channels))
+        published = variant != "torchvision"
+        init = nnx.initializers.normal(0.01) if published else nnx.initializers.he_normal()
+        one, zero = nnx.initializers.ones, nnx.initializers.zeros
+        norm = LocalResponseNorm(alpha=1e-4 / 5, k=1.0) if variant == "caffenet" else LocalResponseNorm()
+        for number, (width, side, stride, padding) in enumerate(_PAPER if published else _ONE_TOWER, start=1):
+            in_towers = published and number in _IN_TOWERS
+            convolution = Convolution(
+                self.shape[-1],
+                width,
+                windows(side, stride, padding),
+                groups=2 if in_towers else 1,
+                dtype=dtype,
+                kernel_init=init,
+                bias_init=one if in_towers else zero,
+                rngs=rngs,
             )
-            convolutions.append(convolution)
-            channels, size = width, output_size(stage, size, side, stride, padding)
-            if pooled:
-                size = output_size(stage.replace("conv", "pool"), size, 3, stride=2)
-        self.convolutions = nnx.List(convolutions)
-        self.fc6 = nnx.Linear(6 * 6 * channels, 4096, dtype=dtype, kernel_init=he, rngs=rngs)
-        self.fc7 = nnx.Linear(4096, 4096, dtype=dtype, kernel_init=he, rngs=rngs)
-        self.fc8 = nnx.Linear(4096, classes, dtype=dtype, rngs=rngs)
-
-    def stages(self, x: jax.Array, *, key: jax.Array | None = None) -> Iterator[tuple[str, jax.Array]]:
-        """Yield (name, activation) of each stage; of a 224x224 image conv1 has 55x55 maps, pool5 6x6."""
-        keys = (None, None) if key is None else jax.random.split(key)
-        for (stage, *_, pooled), convolution in zip(_CONVOLUTIONS, self.convolutions, strict=True):
-            x = jax.nn.relu(convolution(x))
-            yield stage, x  # [B, 55, 55, 64], [B, 27, 27, 192], [B, 13, 13, 384], then 256 channels twice
-            if pooled:
-                x = nnx.max_pool(x, window_shape=(3, 3), strides=(2, 2))
-                yield stage.replace("conv", "pool"), x  # [B, 27, 27, 64], [B, 13, 13, 192], [B, 6, 6, 256]
-        x = adaptive_average_pool(x, 6)  # [B, 6, 6, 256]
-        x = dropout(x.reshape(x.shape[0], -1), self.dropout, keys[0])  # [B, 9216]
-        x = jax.nn.relu(self.fc6(x))
-        yield "fc6", x  # [B, 4096]
-        x = jax.nn.relu(self.fc7(dropout(x, self.dropout, keys[1])))
-        yield "fc7", x  # [B, 4096]
-        yield "fc8", self.fc8(x)  # [B, classes]
-
-    def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
-        """Return logits `[B, classes]` of images `[B, H, W, C]`."""
-        *_, (_, logits) = self.stages(x, key=key)
-        return logits
+            self.add(f"conv{number}", convolution, activation="relu")
+            if variant == "2012" and number in _NORMALISED:
+                self.add(f"norm{number}", norm)
+            if number in _POOLED:
+                self.add(f"pool{number}", MaxPool(windows(3, stride=2)))
+            if variant == "caffenet" and number in _NORMALISED:
+                self.add(f"norm{number}", norm)
+        self.add_classifier(
+            6,
+            classes,
+            Dropout(dropout),
+            before=("fc7", "fc8") if published else ("fc6", "fc7"),
+            dtype=dtype,
+            kernel_init=init,
+            bias_init=one if published else zero,
+            last_init=init if published else nnx.initializers.lecun_normal(),
+            rngs=rngs,
+        )

@@ -1,16 +1,16 @@
 """The multilayer perceptron: what one would use if nobody had thought of convolution."""
 
-from collections.abc import Iterator
+import math
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from models.layers import ACTIVATIONS, dropout
+from models.layers import Dense, Dropout
+from models.network import Network
 
 
-class MLP(nnx.Module):
+class MLP(Network):
     """Dense layers on the flattened image: every unit has a weight of its own for every pixel.
 
     Stages are hidden1, hidden2, ... and "output" for the logits. On 28x28 pixels hidden=(300, 100) is the net of
@@ -21,7 +21,7 @@ class MLP(nnx.Module):
       channels: channels of the input.
       classes: number of logits.
       hidden: units of each hidden layer.
-      activation: "relu" or "tanh".
+      activation: a key of `ACTIVATIONS`.
       dropout: probability of zeroing a hidden unit in training.
       dtype: what the layers compute in; parameters are float32.
       rngs: where the initial parameters come from.
@@ -39,24 +39,12 @@ class MLP(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        self.activation, self.dropout = activation, dropout
-        widths = (image_size * image_size * channels, *hidden)
-        self.hidden = nnx.List(
-            nnx.Linear(inputs, units, dtype=dtype, rngs=rngs) for inputs, units in zip(widths, hidden, strict=False)
-        )
-        self.output = nnx.Linear(widths[-1], classes, dtype=dtype, rngs=rngs)
-
-    def stages(self, x: jax.Array, *, key: jax.Array | None = None) -> Iterator[tuple[str, jax.Array]]:
-        """Yield (name, activation) of each stage."""
-        activate = ACTIVATIONS[self.activation]
-        x = x.reshape(x.shape[0], -1)  # [B, H * W * C]
-        for index, layer in enumerate(self.hidden):
-            layer_key = None if key is None else jax.random.fold_in(key, index)
-            x = dropout(activate(layer(x)), self.dropout, layer_key)
-            yield f"hidden{index + 1}", x  # [B, hidden[index]]
-        yield "output", self.output(x)  # [B, classes]
-
-    def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
-        """Return logits `[B, classes]` of images `[B, H, W, C]`."""
-        *_, (_, logits) = self.stages(x, key=key)
-        return logits
+        super().__init__((image_size, image_size, channels))
+        for number, units in enumerate((*hidden, classes), start=1):
+            last = number > len(hidden)
+            self.add(
+                "output" if last else f"hidden{number}",
+                *((Dropout(dropout),) if number > 1 else ()),  # of the hidden layer before
+                Dense(math.prod(self.shape), units, dtype=dtype, rngs=rngs),
+                activation="identity" if last else activation,
+            )

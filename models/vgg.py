@@ -1,90 +1,97 @@
-"""VGG-16, after Simonyan and Zisserman 2014, "Very Deep Convolutional Networks for Large-Scale Image Recognition"."""
+"""VGG, after Simonyan and Zisserman 2014, "Very Deep Convolutional Networks for Large-Scale Image Recognition"."""
 
-from collections.abc import Iterator
-
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from models.arithmetic import output_size
-from models.layers import adaptive_average_pool, dropout, pool
+from models.geometry import windows
+from models.layers import BatchNorm, Convolution, Dropout, LocalResponseNorm
+from models.network import Network
+from models.pooling import MaxPool
 
-# Configuration D, table 1 of arXiv 1409.1556: (convolutions, channels) of each block; a 2x2 max pooling ends it.
-_BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+# Table 1 of arXiv 1409.1556: the sides of the kernels of each block, which a 2x2 max pooling ends.
+_KERNELS = {
+    "D": ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
+    "A": ((3,), (3,), (3, 3), (3, 3), (3, 3)),
+    "A-LRN": ((3,), (3,), (3, 3), (3, 3), (3, 3)),
+    "B": ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3)),
+    "C": ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1)),
+    "E": ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
+}
+_WIDTHS = (64, 128, 256, 512, 512)
+INITS = {
+    # The paper's own later advice, section 3.1: Glorot and Bengio 2010, under which deep nets need no net A before.
+    "glorot": nnx.initializers.glorot_normal(),
+    # As section 3.1 has it: N(0, 0.01), 0.01 being the variance. It is too much: net A's first logits are near 10^6.
+    "gaussian": nnx.initializers.normal(0.1),
+    # He et al. 2015, arXiv 1502.01852: keeps the variance through rectified layers.
+    "he": nnx.initializers.he_normal(),
+}
+# Those of net A that start a deeper net (section 3.1): its first four convolutions and the dense layers.
+SHALLOW = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
 
 
-class VGG16(nnx.Module):
-    """Sixteen layers with parameters: thirteen 3x3 convolutions in five blocks, and three dense layers.
+class VGG(Network):
+    """Blocks of 3x3 convolutions and three dense layers; net D is VGG-16, E is VGG-19.
 
-    With three channels and 1,000 classes it has 138,357,544 parameters, 138,365,992 with batch normalisation. Before
-    fc6 an adaptive average pooling brings the maps to 7x7, the size that a 224x224 image leaves, so that images of
-    other sizes fit.
+    Layers with parameters: 11 in A and A-LRN, 13 in B, 16 in C and D, 19 in E. The last convolution of C's later blocks
+    is 1x1; A-LRN normalises behind the first convolution, as AlexNet does. With three channels and 1,000 classes D has
+    138,357,544 parameters, 138,365,992 with batch normalisation. Before fc6 an adaptive average pooling brings the maps
+    to 7x7, the size that a 224x224 image leaves, so that images of other sizes fit.
 
     Args:
+      variant: one of `VARIANTS`, the columns of table 1.
       image_size: side of the input in pixels, 32 or more.
       channels: channels of the input.
       classes: number of logits.
       batch_norm: normalise behind each convolution (Ioffe and Szegedy 2015, arXiv 1502.03167).
+      init: a key of `INITS`, for all kernels.
       dropout: probability of zeroing a unit of fc6 and fc7 in training.
       dtype: what the layers compute in; parameters and batch statistics are float32.
-      rngs: where the initial parameters come from (He et al. 2015, arXiv 1502.01852, for all but the last layer).
+      rngs: where the initial parameters come from; biases begin at 0.
 
     Raises:
       GeometryError: the image is too small; names the stage and the sizes.
+      NetworkError: no such variant.
     """
+
+    VARIANTS = tuple(_KERNELS)
 
     def __init__(
         self,
         *,
+        variant: str = "D",
         image_size: int = 224,
         channels: int = 3,
         classes: int = 1000,
         batch_norm: bool = False,
+        init: str = "glorot",
         dropout: float = 0.5,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        self.dropout = dropout
-        he = nnx.initializers.he_normal()
-        convolutions, norms, size = [], [], image_size
-        for block, (depth, width) in enumerate(_BLOCKS, start=1):
-            for _ in range(depth):
-                convolutions.append(
-                    nnx.Conv(channels, width, (3, 3), padding=1, dtype=dtype, kernel_init=he, rngs=rngs)
+        self._check(variant)
+        super().__init__((image_size, image_size, channels))
+        kernel_init, zero = INITS[init], nnx.initializers.zeros
+        for block, (sides, width) in enumerate(zip(_KERNELS[variant], _WIDTHS, strict=True), start=1):
+            for place, side in enumerate(sides, start=1):
+                window = windows(side, padding=side // 2)
+                convolution = Convolution(
+                    self.shape[-1], width, window, dtype=dtype, kernel_init=kernel_init, rngs=rngs
                 )
-                if batch_norm:
-                    norms.append(nnx.BatchNorm(width, momentum=0.9, dtype=dtype, rngs=rngs))
-                channels = width
-            size = output_size(f"pool{block}", size, 2, stride=2)
-        self.convolutions = nnx.List(convolutions)
-        self.norms = nnx.List(norms)
-        self.fc6 = nnx.Linear(7 * 7 * channels, 4096, dtype=dtype, kernel_init=he, rngs=rngs)
-        self.fc7 = nnx.Linear(4096, 4096, dtype=dtype, kernel_init=he, rngs=rngs)
-        self.fc8 = nnx.Linear(4096, classes, dtype=dtype, rngs=rngs)
-
-    def stages(self, x: jax.Array, *, key: jax.Array | None = None) -> Iterator[tuple[str, jax.Array]]:
-        """Yield (name, activation) of each stage; with a key, batch norm uses and records the batch's statistics."""
-        keys = (None, None) if key is None else jax.random.split(key)
-        layer = 0
-        for block, (depth, _) in enumerate(_BLOCKS, start=1):
-            for place in range(1, depth + 1):
-                x = self.convolutions[layer](x)
-                if self.norms:
-                    x = self.norms[layer](x, use_running_average=key is None)
-                x = jax.nn.relu(x)
-                layer += 1
-                yield f"conv{block}_{place}", x  # of a 224x224 image: 224, 112, 56, 28, 14 pixels a side by block
-            x = pool(x, 2, "max")
-            yield f"pool{block}", x  # [B, 112, 112, 64] down to [B, 7, 7, 512]
-        x = adaptive_average_pool(x, 7)  # [B, 7, 7, 512]
-        x = dropout(jax.nn.relu(self.fc6(x.reshape(x.shape[0], -1))), self.dropout, keys[0])
-        yield "fc6", x  # [B, 4096]
-        x = dropout(jax.nn.relu(self.fc7(x)), self.dropout, keys[1])
-        yield "fc7", x  # [B, 4096]
-        yield "fc8", self.fc8(x)  # [B, classes]
-
-    def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
-        """Return logits `[B, classes]` of images `[B, H, W, C]`."""
-        *_, (_, logits) = self.stages(x, key=key)
-        return logits
+                norm = (BatchNorm(width, momentum=0.9, dtype=dtype, rngs=rngs),) if batch_norm else ()
+                self.add(f"conv{block}_{place}", convolution, *norm, activation="relu")
+                if variant == "A-LRN" and block == 1:
+                    self.add("norm1", LocalResponseNorm())
+            self.add(f"pool{block}", MaxPool(windows(2, stride=2)))
+        self.add_classifier(
+            7,
+            classes,
+            Dropout(dropout),
+            before=("fc7", "fc8"),
+            dtype=dtype,
+            kernel_init=kernel_init,
+            bias_init=zero,
+            last_init=kernel_init,
+            rngs=rngs,
+        )

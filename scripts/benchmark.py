@@ -26,7 +26,7 @@ from typing import Any
 from absl import flags
 
 from configs import base
-from scripts import command
+from scripts import command, outputs
 from scripts.command_line import config_arguments
 from train import settings
 from train.benchmark import compare, own, report, workloads
@@ -62,7 +62,7 @@ def main() -> None:
     machine = {"cpus": threads, "processor": platform.processor() or platform.machine()}
     machine |= {name: metadata.version(name) for name in ("jax", package)}
     rows: list[dict[str, Any]] = []
-    write = command.json_output(_OUTPUT.value)
+    write = outputs.json_output(_OUTPUT.value)
     for suite in _SUITE.value:
         if suite in own.SUITES:
             config = flags.FLAGS.config.copy_and_resolve_references()

@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -15,7 +15,6 @@ from configs import base
 from scripts.command_line import check_config, check_keys, explain
 from train import devices
 from train.errors import UserError
-from train.run import to_json, write_whole
 from train.signals import InterruptedRun
 
 CONFIGS = Path(base.__file__).resolve().parent
@@ -24,12 +23,14 @@ flags.DEFINE_boolean("debug", False, "Show the traceback of an error that would 
 flags.DEFINE_string("compilation_cache", None, "Folder of compiled programs; empty: none. Default: the user's cache.")
 
 
-def launch(main: Callable[[], None], *, config: str | None = None) -> NoReturn:
+def launch(main: Callable[..., None], *, config: str | None = None, takes: str | None = None) -> NoReturn:
     """Parse the command line, run `main`, and exit: 0, 1 after a user's error, 128 + signal after an interruption.
 
     Args:
       main: the command.
       config: default of --config, a file name in configs/; without it the command has no such flag.
+      takes: what the one argument is called that is no flag; `main` gets it, or an empty string. Without it there is
+        none.
     """
 
     def parse(argv: list[str]) -> list[str]:
@@ -48,18 +49,18 @@ def launch(main: Callable[[], None], *, config: str | None = None) -> NoReturn:
             sys.exit(0)
         except Exception as error:  # a config file is a program of the user's: it may raise anything
             _fail(explain(error), debug="--debug" in argv)
-        if len(rest) > 1:
-            _fail(f"{rest[1]}: flags start with two hyphens (--name=value)", debug=False)
+        if len(rest) > 1 + bool(takes):
+            _fail(f"{rest[-1]}: flags start with two hyphens (--name=value)", debug=False)
         return rest
 
-    def run(_: list[str]) -> None:
+    def run(rest: list[str]) -> None:
         if flags.FLAGS.debug:
             logging.set_verbosity(logging.INFO)
         try:
             if config is not None:
                 check_keys(flags.FLAGS.config)
             devices.use_compilation_cache(flags.FLAGS.compilation_cache)
-            main()
+            main(*((rest[1:] or [""]) if takes else ()))
         except UserError as error:
             _fail(str(error), debug=flags.FLAGS.debug)
         except BrokenPipeError:  # whoever read our output has gone: say no more, not even at exit
@@ -77,20 +78,6 @@ def launch(main: Callable[[], None], *, config: str | None = None) -> NoReturn:
     # config_flags wants the file before the keys; people need not know.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: not argument.startswith(("--config=", "-config=")))
     app.run(run, flags_parser=parse)
-
-
-def json_output(path: str | None) -> Callable[[dict[str, Any]], None]:
-    """Return a function that writes --output (or nothing, without one), having made sure before the work that it can.
-
-    Raises:
-      UserError: it cannot.
-    """
-    target = Path(path).expanduser() if path else None
-    if target is not None and target.is_dir():
-        raise UserError(f"--output={path}: is a folder; name a file")
-    if target is not None and not os.access(target.absolute().parent, os.W_OK):
-        raise UserError(f"--output={path}: there is no folder {target.parent} that can be written to")
-    return lambda value: write_whole(target, to_json(value)) if target else None
 
 
 def _fail(line: str, *, debug: bool) -> NoReturn:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from absl import flags
 
-from scripts import command
+from scripts import command, outputs
 from train.errors import UserError
 from train.evaluate import evaluate_run
 from train.run import RunFolder
@@ -31,7 +31,7 @@ def main() -> None:
         raise UserError("--run=FOLDER is missing: a run folder that scripts.train has made")
     folder = RunFolder(Path(_RUN.value).expanduser())
     source = _SOURCE.value or folder.config.dataset.source
-    write = command.json_output(_OUTPUT.value)
+    write = outputs.json_output(_OUTPUT.value)
     figures = {"source": source, "protocol": _PROTOCOL.value} | evaluate_run(folder, source)
     for name, value in figures.items():
         print(f"{name:14} {f'{value:.6g}' if isinstance(value, float) else value}")

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -22,18 +21,22 @@ from train.run import RunFolder
 Evaluator = Callable[[PyTree, PyTree, Images], dict[str, Any]]
 
 
-def make_eval_step(graph: nnx.GraphDef, config: ConfigDict) -> Callable[..., dict[str, jax.Array]]:
+def make_eval_step(
+    graph: nnx.GraphDef, config: ConfigDict, change: Callable[[jax.Array], jax.Array] | None = None
+) -> Callable[..., dict[str, jax.Array]]:
     """Return `step(params, stats, images, labels, counted)`, which sums loss, accuracy and top5_accuracy over a batch.
 
-    `counted` `[B]` says which images count. With fewer than five classes, top-5 looks at all of them.
+    `counted` `[B]` says which images count. With fewer than five classes, top-5 looks at all of them. `change` is done
+    to the images `[B, H, W, C]` first.
     """
     top = min(5, config.dataset.classes)
 
     def step(
         params: PyTree, stats: PyTree, images: jax.Array, labels: jax.Array, counted: jax.Array
     ) -> dict[str, jax.Array]:
-        logits = nnx.merge(graph, params, stats)(normalise(images, config.dataset)).astype(jnp.float32)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        network = nnx.merge(graph, params, stats)
+        logits = network(normalise(change(images) if change else images, config.dataset)).astype(jnp.float32)
+        losses = network.cross_entropy(logits, jax.nn.one_hot(labels, config.dataset.classes))
         _, ranked = jax.lax.top_k(logits, top)  # [B, top]
         hits = ranked == labels[:, None]
         return {
@@ -45,14 +48,19 @@ def make_eval_step(graph: nnx.GraphDef, config: ConfigDict) -> Callable[..., dic
     return step
 
 
-def make_evaluator(graph: nnx.GraphDef, config: ConfigDict, mesh: Mesh) -> Evaluator:
+def make_evaluator(
+    graph: nnx.GraphDef,
+    config: ConfigDict,
+    mesh: Mesh,
+    change: Callable[[jax.Array], jax.Array] | None = None,
+) -> Evaluator:
     """Return `evaluate(params, stats, images)`: loss, accuracy, top5_accuracy (shares of 1) and count.
 
     Images go to the devices in batches of one size, or at once where there are fewer: the last is filled up, and what
-    fills it is not counted.
+    fills it is not counted. `change` is as in `make_eval_step`.
     """
     size = -(-config.evaluate.batch_size // mesh.shape["data"]) * mesh.shape["data"]
-    step = make_eval_step(graph, config)
+    step = make_eval_step(graph, config, change)
     compiled = jax.jit(step, compiler_options=devices.compiler_options(config.precision))
 
     def evaluate(params: PyTree, stats: PyTree, images: Images) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from train import devices, environment, network, settings
+from train import devices, environment, net_a, network, settings
 from train.checkpoints import Checkpoints, network_of
 from train.data import dataset
 from train.data.dataset import Dataset
@@ -91,6 +91,8 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, workdir: Path) -> dict[s
             if first:
                 state, progress = checkpoints.restore(first, state)
                 print(f"resuming after step {first:,} of {timetable.total:,}", flush=True)
+            elif config.transfer.net_a:
+                state = net_a.begin_with(config.transfer.net_a, state, mesh)
 
             def seconds() -> float:
                 return round(progress["seconds"] + time.perf_counter() - began, 3)

@@ -6,8 +6,9 @@ import jax
 from flax import nnx
 from ml_collections import ConfigDict
 
-from models import NETWORKS
+from models import NETWORKS, Network
 from models.arithmetic import GeometryError
+from models.network import NetworkError
 from train.errors import UserError
 
 PyTree = Any
@@ -17,7 +18,7 @@ def build(config: ConfigDict, key: jax.Array) -> tuple[nnx.GraphDef, PyTree, PyT
     """Return the network as (graph, parameters, batch statistics); the latter two are nested dicts of arrays.
 
     Raises:
-      UserError: the network cannot take images of config.dataset.image_size.
+      UserError: the network cannot take images of config.dataset.image_size, or answer with config.dataset.classes.
     """
     return _split(_module(config, key))
 
@@ -31,9 +32,10 @@ def describe(config: ConfigDict) -> tuple[nnx.GraphDef, PyTree, PyTree]:
     return _split(nnx.eval_shape(lambda: _module(config, jax.random.key(0))))
 
 
-def _module(config: ConfigDict, key: jax.Array) -> nnx.Module:
-    network = NETWORKS[config.model.name]
-    options = {name: value for name, value in config.model.items() if name != "name" and value is not None}
+def _module(config: ConfigDict, key: jax.Array) -> Network:
+    network = NETWORKS[config.model.name][config.model.variant]
+    chosen = ("name", "variant")
+    options = {name: value for name, value in config.model.items() if name not in chosen and value is not None}
     size = config.dataset.image_size
     try:
         return network(
@@ -46,6 +48,8 @@ def _module(config: ConfigDict, key: jax.Array) -> nnx.Module:
         )
     except GeometryError as error:
         raise UserError(f"config.dataset.image_size={size}: too small for {config.model.name}: {error}") from error
+    except NetworkError as error:
+        raise UserError(f"config.model.variant={config.model.variant}: {error}") from error
 
 
 def _split(module: nnx.Module) -> tuple[nnx.GraphDef, PyTree, PyTree]:

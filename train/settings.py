@@ -5,6 +5,7 @@ schedule have defaults for gets them. What the data knows, `dataset.load` fills 
 what was done, even where later versions have other defaults.
 """
 
+import functools
 import inspect
 import json
 import math
@@ -14,7 +15,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from models import NETWORKS
-from models.layers import ACTIVATIONS, POOLINGS
+from models.layers import ACTIVATIONS
+from models.lenet5 import POOLINGS
+from models.vgg import INITS
 from train.data.resize import RESIZES
 from train.errors import UserError, nearest
 from train.optimizer import OPTIMIZERS, SCHEDULES
@@ -62,11 +65,13 @@ RULES: Mapping[str, Rule] = {
     "model.activation": one_of(*ACTIVATIONS),
     "model.pooling": one_of(*POOLINGS),
     "model.hidden": every(between(1), int),
+    "model.init": one_of(*INITS),
     "model.dropout": between(0, 1, below=True),
     "dataset.image_size": between(1),
     "dataset.resize": one_of(*RESIZES),
     "dataset.validation": between(0),
     "dataset.test": between(0, above=True),
+    "dataset.permutation": between(0, 2**32 - 1),
     "dataset.split_seed": between(0, 2**32 - 1),
     "dataset.crop": between(0, 1, above=True),
     "dataset.workers": between(0),
@@ -126,9 +131,15 @@ def resolve(config: ConfigDict) -> None:
     for key, value in leaves(config):
         if value is not None and key in RULES and (wrong := RULES[key](value)):
             raise UserError(f"config.{key}={value}: {wrong}")
-    _fill(config.model, NETWORKS, "model")
-    _fill(config.optimizer, OPTIMIZERS, "optimizer")
-    _fill(config.schedule, SCHEDULES, "schedule")
+    variants = NETWORKS[config.model.name]
+    if config.model.variant is None:
+        config.model.variant = next(iter(variants))
+    elif config.model.variant not in variants:
+        raise UserError(f"config.model.variant={config.model.variant}: {no_variant(config.model.name)}")
+    networks = {(name, variant): make for name, forms in NETWORKS.items() for variant, make in forms.items()}
+    _fill(config.model, networks, (config.model.name, config.model.variant), "model")
+    _fill(config.optimizer, OPTIMIZERS, config.optimizer.name, "optimizer")
+    _fill(config.schedule, SCHEDULES, config.schedule.name, "schedule")
     if config.train.batch_size % config.train.accumulate:
         raise UserError(
             f"config.train.accumulate={config.train.accumulate}: "
@@ -143,6 +154,10 @@ def resolve(config: ConfigDict) -> None:
     if config.schedule.name == "step" and not config.schedule.milestones:
         raise UserError(
             "config.schedule.name=step: needs config.schedule.milestones, the epochs at which the rate falls"
+        )
+    if config.transfer.net_a and not config.model.name.startswith("vgg"):
+        raise UserError(
+            f"config.transfer.net_a={config.transfer.net_a}: {config.model.name} does not begin with VGG's A"
         )
     if config.augment.random_resized_crop:
         if config.dataset.stream is False:
@@ -164,22 +179,38 @@ def resolve(config: ConfigDict) -> None:
             )
 
 
-def _fill(section: ConfigDict, table: Mapping[str, Callable[..., Any]], path: str) -> None:
-    """Give the options of what the section names their defaults; refuse an option that only another choice takes.
+def no_variant(name: str) -> str:
+    """Say which variants a network has."""
+    variants = [variant for variant in NETWORKS[name] if variant]
+    return f"{name} has the variants {', '.join(variants)}" if variants else f"{name} has no variants"
 
-    The options are the keyword parameters of the table's functions and classes that are keys of the section.
+
+def keyword_defaults(make: Callable[..., Any]) -> dict[str, Any]:
+    """Return the keyword parameters of a function, a class, or either with some of them set, and their defaults."""
+    if isinstance(make, functools.partial):
+        return keyword_defaults(make.func) | make.keywords
+    return (make.__init__ if inspect.isclass(make) else make).__kwdefaults__ or {}
+
+
+def _fill(section: ConfigDict, table: Mapping[Any, Callable[..., Any]], chosen: Any, path: str) -> None:
+    """Give the options of what is chosen their defaults; refuse an option that only another choice takes.
+
+    The options are the parameters with defaults of the table's functions and classes that are keys of the section.
     """
-    options = {}
-    for name, choice in table.items():
-        keywords = (choice.__init__ if inspect.isclass(choice) else choice).__kwdefaults__ or {}
-        options[name] = {key: default for key, default in keywords.items() if key in section}
-    accepted = options[section.name]
+    options = {
+        choice: {
+            name: default for name, default in keyword_defaults(make).items() if name in section and name != "variant"
+        }
+        for choice, make in table.items()
+    }
+    accepted = options[chosen]
     for key in sorted(set().union(*options.values())):
         if key in accepted and section[key] is None:
             section[key] = accepted[key]
         elif key not in accepted and section[key] is not None:
+            label = " ".join(filter(None, chosen)) if isinstance(chosen, tuple) else chosen
             takes = ", ".join(sorted(accepted)) or "no options"
-            raise UserError(f"config.{path}.{key}={section[key]}: {section.name} does not take it (it takes {takes})")
+            raise UserError(f"config.{path}.{key}={section[key]}: {label} does not take it (it takes {takes})")
 
 
 def to_json(config: ConfigDict) -> str:

@@ -57,7 +57,7 @@ def make_train_step(
         targets = jax.nn.one_hot(labels, config.dataset.classes)
         if config.train.label_smoothing:
             targets = optax.smooth_labels(targets, config.train.label_smoothing)
-        loss = optax.softmax_cross_entropy(logits, targets).mean()
+        loss = network.cross_entropy(logits, targets).mean()
         correct = jnp.sum(logits.argmax(-1) == labels)
         return loss, (correct, nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)))
 

@@ -17,7 +17,7 @@ def test_a_permutation_of_pixels_is_one_of_weights() -> None:
     x = jax.random.normal(jax.random.key(0), (3, 6, 6, 1))
     order = np.random.default_rng(0).permutation(36)
     logits = network(x)
-    network.hidden[0].kernel[...] = network.hidden[0].kernel[...][order]
+    network.hidden1.kernel[...] = network.hidden1.kernel[...][order]
     permuted = x.reshape(3, 36)[:, order].reshape(x.shape)
     np.testing.assert_allclose(network(permuted), logits, atol=1e-5)
 

@@ -1,4 +1,4 @@
-"""AlexNet and VGG-16 against torch.nn on the same weights, moved by hand."""
+"""Networks and layers against torch.nn on the same weights, moved by hand."""
 
 from typing import Any
 
@@ -9,8 +9,9 @@ import optax
 import pytest
 from flax import nnx
 
-from models import NETWORKS
-from models.layers import adaptive_average_pool
+from models import NETWORKS, Network
+from models.arithmetic import Window
+from models.pooling import AdaptiveAveragePool, MaxPool
 
 pytestmark = pytest.mark.peer
 torch: Any = None  # imported where these tests run, which is not everywhere where they are collected
@@ -45,25 +46,55 @@ def assign(ours: nnx.Module, theirs: Any, maps: int | None = None) -> None:
         theirs.bias.copy_(torch.from_numpy(bias))
 
 
+def alexnet_2012() -> Any:
+    """Return the paper's AlexNet; torch divides alpha by the size of the norm."""
+    nn = torch.nn
+    norm = {"size": 5, "alpha": 5e-4, "beta": 0.75, "k": 2.0}
+    return nn.Sequential(
+        *(nn.Conv2d(3, 96, 11, stride=4), nn.ReLU(), nn.LocalResponseNorm(**norm), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(96, 256, 5, padding=2, groups=2), nn.ReLU(), nn.LocalResponseNorm(**norm), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(256, 384, 3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(384, 384, 3, padding=1, groups=2), nn.ReLU()),
+        *(nn.Conv2d(384, 256, 3, padding=1, groups=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
+        *(nn.AdaptiveAvgPool2d(6), nn.Flatten()),
+        *(nn.Linear(9216, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout()),
+        nn.Linear(4096, 1000),
+    )
+
+
 def torch_network(name: str, ours: nnx.Module) -> Any:
     from train.benchmark.torch_networks import NETWORKS as TORCH_NETWORKS
 
-    theirs = TORCH_NETWORKS[name](3, 1000, 0.5)
-    published = {"alexnet": 61_100_840, "vgg16": 138_357_544}
-    assert sum(parameter.numel() for parameter in theirs.parameters()) == published[name]
-    convolutions = [module for module in theirs.modules() if isinstance(module, torch.nn.Conv2d)]
-    dense = [module for module in theirs.modules() if isinstance(module, torch.nn.Linear)]
-    for mine, layer in zip(ours.convolutions, convolutions, strict=True):
-        assign(mine, layer)
-    maps = (convolutions[-1].out_channels, None, None)
-    for mine, layer, seen in zip((ours.fc6, ours.fc7, ours.fc8), dense, maps, strict=True):
-        assign(mine, layer, seen)
+    theirs = alexnet_2012() if name == "alexnet 2012" else TORCH_NETWORKS[name](3, 1000, 0.5)
+    assign_all(ours, theirs)
     return theirs.eval()
 
 
-@pytest.mark.parametrize(("name", "sizes"), [("alexnet", (224, 128, 63)), ("vgg16", (224, 96, 32))])
+def with_parameters(ours: Network) -> list[Any]:
+    """Return the convolutions and dense layers in order."""
+    return [getattr(ours, stage.name) for stage in ours.plan if hasattr(ours, stage.name)]
+
+
+def assign_all(ours: Network, theirs: Any) -> None:
+    """Copy every kernel and bias."""
+    layers = [module for module in theirs.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)]
+    for mine, layer, before in zip(with_parameters(ours), layers, [None, *layers], strict=False):
+        flattened = isinstance(layer, torch.nn.Linear) and isinstance(before, torch.nn.Conv2d)
+        assign(mine, layer, before.out_channels if flattened else None)
+    assert len(with_parameters(ours)) == len(layers)
+
+
+def make(name: str, **options) -> Network:
+    name, _, variant = name.partition(" ")
+    variants = NETWORKS[name]
+    return variants[variant or next(iter(variants))](**options)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("alexnet", (224, 128, 63)), ("alexnet 2012", (227, 67)), ("vgg16", (224, 96, 32))]
+)
 def test_logits_are_torchs(name: str, sizes: tuple[int, ...]) -> None:
-    ours = NETWORKS[name](rngs=nnx.Rngs(3))
+    ours = make(name, rngs=nnx.Rngs(3))
     theirs = torch_network(name, ours)
     call = jax.jit(lambda network, x: network(x))
     for size in sizes:  # the weights do not depend on it
@@ -74,11 +105,11 @@ def test_logits_are_torchs(name: str, sizes: tuple[int, ...]) -> None:
         assert difference < 1e-4 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize(("name", "size"), [("alexnet", 127), ("vgg16", 64)])
+@pytest.mark.parametrize(("name", "size"), [("alexnet", 127), ("alexnet 2012", 127), ("vgg16", 64)])
 def test_gradients_are_torchs(name: str, size: int) -> None:
     # In float64: in float32 rounding carries a unit over zero on one side alone, which moves gradients by 1e-3.
     with jax.enable_x64(True):
-        ours = NETWORKS[name](dtype=jnp.float64, rngs=nnx.Rngs(3))
+        ours = make(name, dtype=jnp.float64, rngs=nnx.Rngs(3))
         theirs = torch_network(name, ours).double()
         random = np.random.default_rng(size)
         x, labels = random.normal(size=(2, size, size, 3)), random.integers(0, 1000, 2)
@@ -90,9 +121,8 @@ def test_gradients_are_torchs(name: str, size: int) -> None:
 
         gradients = nnx.merge(graph, jax.jit(jax.grad(loss))(jax.tree.map(lambda a: a.astype(jnp.float64), params)))
     expected = [module for module in theirs.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)]
-    maps = [None] * len(gradients.convolutions) + [expected[len(gradients.convolutions) - 1].out_channels, None, None]
-    layers = [*gradients.convolutions, gradients.fc6, gradients.fc7, gradients.fc8]
-    for ours_layer, layer, seen in zip(layers, expected, maps, strict=True):
+    maps = [None] * (len(expected) - 3) + [expected[-4].out_channels, None, None]
+    for ours_layer, layer, seen in zip(with_parameters(gradients), expected, maps, strict=True):
         kernel = theirs_layout(np.asarray(ours_layer.kernel[...]), seen)
         for mine, other in ((kernel, layer.weight.grad), (np.asarray(ours_layer.bias[...]), layer.bias.grad)):
             assert mine.dtype == np.float64
@@ -102,26 +132,38 @@ def test_gradients_are_torchs(name: str, size: int) -> None:
 def test_batch_norm_is_torchs_in_training_and_after() -> None:
     from train.benchmark.torch_networks import vgg16
 
-    ours = NETWORKS["vgg16"](image_size=32, classes=10, batch_norm=True, dropout=0.0, rngs=nnx.Rngs(0))
+    ours = make("vgg16", image_size=32, classes=10, batch_norm=True, dropout=0.0, rngs=nnx.Rngs(0))
     theirs = vgg16(3, 10, 0.0, batch_norm=True)
-    convolutions = [module for module in theirs.modules() if isinstance(module, torch.nn.Conv2d)]
-    for mine, layer in zip(ours.convolutions, convolutions, strict=True):
-        assign(mine, layer)
-    dense = [module for module in theirs.modules() if isinstance(module, torch.nn.Linear)]
-    for mine, layer, maps in zip((ours.fc6, ours.fc7, ours.fc8), dense, (512, None, None), strict=True):
-        assign(mine, layer, maps)
+    assign_all(ours, theirs)
     # At 64 pixels, so that the last blocks see more than one value a channel and image.
     x = np.random.default_rng(0).normal(size=(8, 64, 64, 3)).astype(np.float32)
     trained = theirs.train()(hwc(x)).detach().numpy()
     np.testing.assert_allclose(ours(jnp.asarray(x), key=jax.random.key(0)), trained, atol=2e-3 * np.abs(trained).max())
     norms = [module for module in theirs.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    np.testing.assert_allclose(ours.norms[0].mean[...], norms[0].running_mean, atol=1e-5)
+    np.testing.assert_allclose(ours.conv1_1_norm.mean[...], norms[0].running_mean, atol=1e-5)
     # torch records the unbiased variance; of 8 * 64 * 64 values a channel that is nearly the same.
-    np.testing.assert_allclose(ours.norms[0].var[...], norms[0].running_var, rtol=1e-4)
+    np.testing.assert_allclose(ours.conv1_1_norm.var[...], norms[0].running_var, rtol=1e-4)
 
 
 @pytest.mark.parametrize("sides", [(6, 6), (13, 9), (2, 3), (1, 1)], ids=str)
 def test_adaptive_average_pooling_is_torchs(sides: tuple[int, int]) -> None:
     x = np.random.default_rng(0).normal(size=(2, *sides, 3)).astype(np.float32)
     expected = torch.nn.AdaptiveAvgPool2d(7)(hwc(x)).numpy().transpose(0, 2, 3, 1)
-    np.testing.assert_allclose(adaptive_average_pool(jnp.asarray(x), 7), expected, atol=1e-5)
+    np.testing.assert_allclose(AdaptiveAveragePool(7)(jnp.asarray(x)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "window",
+    [Window(3, 2), Window(3, 2, ceil=True), Window(3, 1, (1, 1)), Window(2, 2), Window(2, 3, dilation=2)],
+    ids=str,
+)
+def test_gradient_of_max_pooling_is_torchs(window: Window) -> None:
+    x = np.random.default_rng(0).permutation(2 * 13 * 12 * 3).reshape(2, 13, 12, 3).astype(np.float32)
+    theirs = hwc(x).requires_grad_()
+    padding, size = window.padding[0], window.size
+    pooled = torch.nn.MaxPool2d(size, window.stride, padding, window.dilation, ceil_mode=window.ceil)(theirs)
+    (pooled**2).sum().backward()
+    pool = MaxPool((window, window))
+    np.testing.assert_array_equal(pool(jnp.asarray(x)), pooled.detach().numpy().transpose(0, 2, 3, 1))
+    gradient = jax.grad(lambda x: (pool(x) ** 2).sum())(jnp.asarray(x))
+    np.testing.assert_allclose(gradient, theirs.grad.numpy().transpose(0, 2, 3, 1), rtol=1e-6)

@@ -15,7 +15,7 @@ def test_every_image_counts_once(config: ConfigDict, batch_size: int) -> None:
     test = dataset.load(config.dataset).test
     graph, params, stats = network.build(config, jax.random.key(0))
     pixels = (test.images / 255 - config.dataset.mean[0]) / config.dataset.std[0]
-    hidden = np.maximum(pixels.reshape(len(pixels), -1) @ params["hidden"][0]["kernel"], 0)
+    hidden = np.maximum(pixels.reshape(len(pixels), -1) @ params["hidden1"]["kernel"], 0)
     logits = np.asarray(hidden @ params["output"]["kernel"])
     right = logits[np.arange(len(logits)), test.labels]
     rank = (logits > right[:, None]).sum(-1)

@@ -147,7 +147,7 @@ def test_an_unwritable_folder_is_one_line(config: ConfigDict, tmp_path: Path) ->
         (
             "dataset",
             {"image_size": 15},
-            "image_size=15: too small for lenet5: stage S4: a 2x2 window does not fit a 1x1",
+            "image_size=15: too small for lenet5: stage S4: a 2x2 window makes 0x0 of a 1x1 map",
         ),
         ("mesh", {"data": 64}, "config.mesh.data=64: this machine has"),
         ("dataset", {"source": "idx:nowhere"}, "nowhere: no such folder"),

@@ -1,7 +1,11 @@
+import importlib
+import inspect
+
 import pytest
 from ml_collections import ConfigDict
 
-from configs import base, lenet5_digits, lenet5_fashion_mnist, lenet5_mnist, mlp_mnist
+from configs import base
+from tests.conftest import CHECKOUT
 from train import settings
 from train.errors import UserError
 
@@ -12,9 +16,15 @@ def changed(**changes: object) -> ConfigDict:
     return config
 
 
-@pytest.mark.parametrize("experiment", [lenet5_digits, lenet5_fashion_mnist, lenet5_mnist, mlp_mnist])
-def test_every_experiment_is_legal(experiment) -> None:
+EXPERIMENTS = sorted(file.stem for file in (CHECKOUT / "configs").glob("*.py") if file.stem not in ("__init__", "base"))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_is_legal(name: str) -> None:
+    experiment = importlib.import_module(f"configs.{name}")
     settings.resolve(experiment.get_config())
+    for network in ("lenet5", "mlp") if inspect.signature(experiment.get_config).parameters else ():
+        settings.resolve(experiment.get_config(network))
 
 
 def test_every_rule_has_its_key() -> None:
@@ -26,12 +36,15 @@ def test_every_rule_has_its_key() -> None:
     [
         (
             {"model__name": "lenet"},
-            r"config.model.name=lenet: must be one of lenet5, alexnet, vgg16, mlp; nearest: lenet5",
+            r"config.model.name=lenet: must be one of lenet5, lenet1d, alexnet, vgg, .*, mlp; nearest: lenet5",
         ),
         ({"optimizer__name": "adam"}, r"config.optimizer.name=adam: must be one of sgd, adamw; nearest: adamw"),
         ({"schedule__name": "linear"}, r"must be one of constant, step, cosine, one_cycle"),
         ({"precision": "float16"}, r"must be one of float32, bfloat16; nearest: bfloat16"),
-        ({"model__activation": "gelu"}, r"config.model.activation=gelu: must be one of relu, tanh"),
+        (
+            {"model__activation": "gelu"},
+            r"config.model.activation=gelu: must be one of identity, relu, tanh, scaled_tanh",
+        ),
         ({"model__pooling": "min"}, r"must be one of max, average"),
         ({"dataset__resize": "stretch"}, r"must be one of nearest, bilinear, bicubic, pad"),
         ({"train__batch_size": 0}, r"config.train.batch_size=0: must be at least 1"),
@@ -49,9 +62,13 @@ def test_every_rule_has_its_key() -> None:
         ({"schedule__warmup_epochs": 10.0}, r"warmup_epochs=10: must be below config.train.epochs=10"),
         (
             {"model__hidden": (300,)},
-            r"config.model.hidden=\(300,\): lenet5 does not take it .*activation, dropout, pool",
+            r"config.model.hidden=\(300,\): lenet5 modern does not take it .*activation, dropout, pool",
         ),
         ({"model__name": "mlp", "model__pooling": "max"}, r"config.model.pooling=max: mlp does not take it"),
+        ({"model__variant": "1999"}, r"config.model.variant=1999: lenet5 has the variants modern, 1998"),
+        ({"model__name": "vgg16", "model__variant": "A"}, r"config.model.variant=A: vgg16 has the variants D"),
+        ({"model__name": "mlp", "model__variant": "A"}, r"config.model.variant=A: mlp has no variants"),
+        ({"model__variant": "1998", "model__pooling": "max"}, r"lenet5 1998 does not take it \(it takes dropout\)"),
         ({"optimizer__b1": 0.9}, r"sgd does not take it \(it takes momentum, nesterov\)"),
         ({"schedule__factor": 0.1}, r"cosine does not take it \(it takes no options\)"),
     ],
@@ -71,6 +88,8 @@ def test_the_chosen_gives_the_defaults() -> None:
         "dropout": 0.0,
         "batch_norm": None,
         "pooling": None,
+        "variant": None,
+        "init": None,
     }
     assert (config.optimizer.b1, config.optimizer.b2, config.optimizer.momentum) == (0.9, 0.999, None)
     settings.resolve(config)  # a completed config is legal

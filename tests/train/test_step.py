@@ -42,7 +42,7 @@ def test_the_loss_is_the_cross_entropy_of_the_network(config: ConfigDict) -> Non
     indices = batch_indices(len(examples.labels), 64, 0, 0)
     _, params, _ = network.build(config, jax.random.key(config.seed))
     pixels = (examples.images[indices] / 255 - config.dataset.mean[0]) / config.dataset.std[0]
-    hidden = np.maximum(pixels.reshape(64, -1) @ params["hidden"][0]["kernel"], 0)
+    hidden = np.maximum(pixels.reshape(64, -1) @ params["hidden1"]["kernel"], 0)
     logits = hidden @ params["output"]["kernel"]
     shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     labels = examples.labels[indices]
@@ -91,8 +91,11 @@ def test_each_step_augments_in_its_own_way(config: ConfigDict) -> None:
         ("vgg16", 32, {}),
         ("vgg16", 32, {"batch_norm": True}),
         ("mlp", 8, {}),
+        ("lenet1d", 8, {}),
+        ("alexnet", 67, {"variant": "2012"}),
+        ("vgg", 32, {"variant": "A-LRN"}),
     ],
-    ids=["lenet5", "alexnet", "vgg16", "vgg16 with batch norm", "mlp"],
+    ids=["lenet5", "alexnet", "vgg16", "vgg16 with batch norm", "mlp", "lenet1d", "alexnet 2012", "A-LRN"],
 )
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_steps_lower_for_every_platform(

@@ -1,7 +1,5 @@
 """This project's side: the step that training compiles, on a batch that lies on the device."""
 
-import functools
-import operator
 import sys
 import time
 from typing import Any
@@ -15,7 +13,7 @@ from ml_collections import ConfigDict
 
 from train import devices, network, settings
 from train.benchmark.process import Clock, Measured, rate, serve
-from train.benchmark.workloads import LAYERS, MEAN, PRODUCT_SIDE, STD, Workload, batch_of
+from train.benchmark.workloads import MEAN, PRODUCT_SIDE, STD, Workload, batch_of
 from train.data.transforms import normalise
 from train.network import PyTree
 from train.prepare import batch_shape, prepare
@@ -84,8 +82,9 @@ class _JaxSide(Measured):
         options = devices.compiler_options(work.precision)
         gradients, logits = jax.jit(jax.grad(loss, has_aux=True), compiler_options=options)(params)
         arrays = {"logits": logits}
+        plan = nnx.merge(graph, params, stats).plan
         for name, tree in (("parameter", params), ("gradient", gradients)):
-            layers = [functools.reduce(operator.getitem, path, tree) for path in LAYERS[work.model]]
+            layers = [tree[stage.name] for stage in plan if stage.name in tree]
             arrays |= {f"{name}/{place}/{key}": layer[key] for place, layer in enumerate(layers) for key in layer}
         numpy: dict[str, Any] = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
         np.savez(path, **numpy)

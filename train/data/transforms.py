@@ -21,6 +21,14 @@ def shift(key: jax.Array, images: jax.Array, pixels: int) -> jax.Array:
     return _crop(key, jnp.pad(images, _border(pixels)), images.shape[1:])
 
 
+def move(images: jax.Array, rows: int, columns: int) -> jax.Array:
+    """Move images `[B, H, W, C]` by whole pixels, down and to the right; zeros come in."""
+    height, width = images.shape[1:3]
+    down, right = jnp.arange(height) - rows, jnp.arange(width) - columns  # where each pixel comes from
+    inside = ((down >= 0) & (down < height))[:, None] & (right >= 0) & (right < width)
+    return jnp.where(inside[..., None], images[:, down % height][:, :, right % width], 0)
+
+
 def pad_and_crop(key: jax.Array, images: jax.Array, pixels: int) -> jax.Array:
     """Mirror that many pixels outwards over each edge and cut a window of the old size out."""
     return _crop(key, jnp.pad(images, _border(pixels), mode="reflect"), images.shape[1:])
@@ -108,5 +116,13 @@ def augment(key: jax.Array, images: jax.Array, config: ConfigDict, dataset: Conf
 
 
 def normalise(images: jax.Array, config: ConfigDict) -> jax.Array:
-    """Return float32: 0..255 to 0..1, minus the mean and over the standard deviation of the section `dataset`."""
-    return (images.astype(jnp.float32) / 255 - jnp.array(config.mean)) / jnp.array(config.std)
+    """Return what a network sees of images `[B, H, W, C]`, by the section `dataset`.
+
+    Float32, 0..255 to 0..1, minus the mean and over the standard deviation; and with `permutation`, the pixels of each
+    image in another order, the same for all images.
+    """
+    images = (images.astype(jnp.float32) / 255 - jnp.array(config.mean)) / jnp.array(config.std)
+    if config.permutation is None:
+        return images
+    order = np.random.default_rng(config.permutation).permutation(images.shape[1] * images.shape[2])
+    return images.reshape(len(images), -1, images.shape[-1])[:, order].reshape(images.shape)

@@ -122,7 +122,7 @@ def test_color_noise_is_one_colour_an_image_with_the_datas_covariance() -> None:
 
 
 def test_normalise_by_channel() -> None:
-    config = ConfigDict({"mean": (0.5, 0.25), "std": (0.5, 0.125)})
+    config = ConfigDict({"mean": (0.5, 0.25), "std": (0.5, 0.125), "permutation": None})
     x = jnp.array([[[[255, 255], [0, 0]]]], jnp.uint8)
     np.testing.assert_allclose(transforms.normalise(x, config), [[[[1, 6], [-1, -2]]]])
 
@@ -137,3 +137,25 @@ def test_preview_has_a_row_for_each_that_is_on(tmp_path: Path, images: jax.Array
         bands = np.array_split(np.asarray(picture.convert("L"))[:, picture.width // 5 :], 4)
     height = min(map(len, bands))
     assert all(not np.array_equal(bands[0][:height], band[:height]) for band in bands[1:])
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(0, 0), (2, 0), (-3, 1), (0, -8), (9, 0)])
+def test_move_is_scipys_shift(images: jax.Array, rows: int, columns: int) -> None:
+    moved = transforms.move(images, rows, columns)
+    np.testing.assert_array_equal(moved, ndimage.shift(np.asarray(images), (0, rows, columns, 0), order=0))
+
+
+def test_a_permutation_is_one_order_for_all_images(images: jax.Array) -> None:
+    config = base.get_config().dataset
+    config.update(mean=(0.5, 0.5), std=(0.25, 0.25))
+    plain = np.asarray(transforms.normalise(images, config)).reshape(64, 81, 2)
+    config.permutation = 7
+    permuted = np.asarray(transforms.normalise(images, config)).reshape(64, 81, 2)
+    order = [int(np.flatnonzero((plain[0] == pixel).all(-1))[0]) for pixel in permuted[0]]
+    np.testing.assert_array_equal(
+        permuted[1:, :], np.asarray(transforms.normalise(images, config)).reshape(64, 81, 2)[1:]
+    )
+    moved = sum(place != old for place, old in enumerate(order))
+    assert moved > 60
+    config.permutation = 8
+    assert not np.array_equal(permuted, np.asarray(transforms.normalise(images, config)).reshape(64, 81, 2))

@@ -1,0 +1,28 @@
+"""AlexNet as published (two towers, local response normalisation) on twenty classes of Tiny ImageNet, at 99 pixels.
+
+    python -m scripts.train --config=configs/alexnet2012_tiny_imagenet.py --workdir=runs/alexnet2012_tiny_imagenet \
+        --config.dataset.source=npz:PREFIX
+
+PREFIX_train.npz and PREFIX_val.npz hold packed JPEG files of 64x64 pixels: 500 and 50 of each class.
+The recipe is the paper's, section 5, but for the number of epochs: batches of 128, momentum 0.9, weight decay 5e-4, a
+rate of 0.01 that is divided by 10.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import alexnet_tiny_imagenet
+
+
+def get_config() -> ConfigDict:
+    """Return the experiment."""
+    config = alexnet_tiny_imagenet.get_config()
+    config.model.variant = "2012"
+    config.dataset.image_size = 99
+    config.optimizer.nesterov = False
+    config.optimizer.decay_all = True
+    config.schedule.name = "step"
+    config.schedule.learning_rate = 0.01
+    config.schedule.warmup_epochs = 0.0
+    config.schedule.milestones = (16.0,)
+    config.train.epochs = 20.0
+    return config

@@ -1,0 +1,24 @@
+"""VGG's net A (11 layers) on twenty classes of Tiny ImageNet, at 48 pixels.
+
+    python -m scripts.train --config=configs/vgg11_tiny_imagenet.py --workdir=runs/vgg11_tiny_imagenet \
+        --config.dataset.source=npz:PREFIX
+
+PREFIX_train.npz and PREFIX_val.npz hold packed JPEG files of 64x64 pixels: 500 and 50 of each class.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import alexnet_tiny_imagenet
+
+
+def get_config() -> ConfigDict:
+    """Return the experiment."""
+    config = alexnet_tiny_imagenet.get_config()
+    config.model.name = "vgg11"
+    config.model.init = "he"
+    config.dataset.image_size = 48
+    config.schedule.learning_rate = 0.01
+    config.schedule.warmup_epochs = 1.0
+    config.train.epochs = 6.0
+    config.evaluate.every_epochs = 1.0
+    return config

@@ -1,0 +1,37 @@
+"""Files that commands write: whether they can be written is known before the work."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from train.errors import UserError
+from train.run import to_json, write_whole
+
+
+def json_output(path: str | None) -> Callable[[dict[str, Any]], None]:
+    """Return a function that writes --output (or nothing, without one), having made sure before the work that it can.
+
+    Raises:
+      UserError: it cannot.
+    """
+    target = Path(path).expanduser() if path else None
+    if target is not None and target.is_dir():
+        raise UserError(f"--output={path}: is a folder; name a file")
+    if target is not None and not os.access(target.absolute().parent, os.W_OK):
+        raise UserError(f"--output={path}: there is no folder {target.parent} that can be written to")
+    return lambda value: write_whole(target, to_json(value)) if target else None
+
+
+def picture(path: str) -> Path:
+    """Return the path of a picture that is to be drawn, having made sure before the work that it can.
+
+    Raises:
+      UserError: it is neither PNG nor SVG, or cannot be written there.
+    """
+    target = Path(path).expanduser()
+    if target.suffix.lower() not in (".png", ".svg"):
+        raise UserError(f"{path}: must end in .png or .svg")
+    if not os.access(target.absolute().parent, os.W_OK):
+        raise UserError(f"{path}: there is no folder {target.parent} that can be written to")
+    return target

@@ -1,0 +1,60 @@
+"""Show what each stage of a network costs and sees: shape, parameters, multiply-accumulates, receptive field, memory.
+
+    python -m scripts.summarize --model=alexnet --variant=2012
+    python -m scripts.summarize --model=vgg16 --batch_size=64 --memory=16 --draw=vgg16.svg
+    python -m scripts.summarize --model=lenet5 --json
+
+Everything is read off the network itself; nothing is trained, and no memory is taken.
+"""
+
+if not __package__:
+    raise SystemExit("error: run it as: python -m scripts.summarize")
+
+import json
+
+from absl import flags
+
+from models import NETWORKS
+from scripts import command, outputs
+from train.errors import UserError
+from train.lecture import drawing, summary
+
+_MODEL = flags.DEFINE_string("model", None, f"The network: {', '.join(NETWORKS)}.")
+_VARIANT = flags.DEFINE_string("variant", None, "Its variant; a wrong one lists them. Default: the network's first.")
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Side of the input, in pixels.", lower_bound=1)
+_CHANNELS = flags.DEFINE_integer("channels", None, "Channels of the input.", lower_bound=1)
+_CLASSES = flags.DEFINE_integer("classes", None, "Number of logits.", lower_bound=1)
+_BATCH_NORM = flags.DEFINE_boolean("batch_norm", None, "vgg: batch normalisation behind each convolution.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images a step, whose memory is predicted.", lower_bound=1)
+_MEMORY = flags.DEFINE_float("memory", None, "GiB there are for training. Default: the device's.", lower_bound=0)
+_JSON = flags.DEFINE_boolean("json", False, "Print JSON instead of a table.")
+_DRAW = flags.DEFINE_string("draw", None, "Draw the network to scale into this SVG or PNG file.")
+
+
+def main() -> None:
+    """Describe, print, draw."""
+    if not _MODEL.value:
+        raise UserError(f"--model=NAME is missing: one of {', '.join(NETWORKS)}")
+    path = outputs.picture(_DRAW.value) if _DRAW.value else None
+    built, made_of = summary.network(
+        _MODEL.value,
+        _VARIANT.value,
+        image_size=_IMAGE_SIZE.value,
+        channels=_CHANNELS.value,
+        classes=_CLASSES.value,
+        batch_norm=_BATCH_NORM.value,
+    )
+    memory = summary.available_memory() if _MEMORY.value is None else int(_MEMORY.value * 2**30)
+    described = summary.describe(built, made_of, _BATCH_SIZE.value, memory)
+    if _JSON.value:
+        print(json.dumps(described))
+    else:
+        summary.print_table(described)
+    if path:
+        drawing.draw(described, path)
+        if not _JSON.value:
+            print(path)
+
+
+if __name__ == "__main__":
+    command.launch(main)
