@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from models.alexnet import AlexNet
-from models.lenet5 import LeNet1D, LeNet5
+from models.lenet5 import LeNet5
 from models.lenet1998 import LeNet1998
 from models.mlp import MLP
 from models.network import Network
 from models.vgg import VGG
 
-__all__ = ["MLP", "NETWORKS", "VGG", "AlexNet", "LeNet1D", "LeNet5", "LeNet1998", "Network"]
+__all__ = ["MLP", "NETWORKS", "VGG", "AlexNet", "LeNet5", "LeNet1998", "Network"]
 
 
 def _vgg(*variants: str) -> dict[str | None, Callable[..., Network]]:
@@ -25,7 +25,7 @@ def _vgg(*variants: str) -> dict[str | None, Callable[..., Network]]:
 # By name, then by variant, the first being the default. Networks in one form have the variant None.
 NETWORKS: Mapping[str, Mapping[str | None, Callable[..., Network]]] = {
     "lenet5": {"modern": LeNet5, "1998": LeNet1998},
-    "lenet1d": {None: LeNet1D},
+    "lenet1d": {None: partial(LeNet5, dimensions=1, image_size=8)},
     "alexnet": {
         "torchvision": partial(AlexNet, variant="torchvision"),
         "2012": partial(AlexNet, variant="2012", image_size=227),

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 from scipy.signal import correlate
 
-from models import LeNet1D, LeNet5
+from models import LeNet5
 from models.arithmetic import GeometryError
 
 
@@ -83,7 +83,7 @@ def test_too_small_an_image_names_the_stage_and_both_sizes(size: int, message: s
 
 
 def test_a_series_is_read_row_by_row() -> None:
-    network = LeNet1D(image_size=8, rngs=nnx.Rngs(0))
+    network = LeNet5(dimensions=1, image_size=8, rngs=nnx.Rngs(0))
     x = images(1, 8)
     stages = dict(network.stages(x))
     assert {name: stage.shape[1:] for name, stage in stages.items() if stage.ndim == 3} == {
@@ -98,4 +98,4 @@ def test_a_series_is_read_row_by_row() -> None:
         expected = correlate(series, kernel[:, 0, channel], mode="valid") + bias[channel]
         np.testing.assert_allclose(stages["C1"][0, :, channel], np.maximum(expected, 0), atol=1e-5)
     with pytest.raises(GeometryError, match="stage C3: a 5 window makes 0 of a 2 map"):
-        LeNet1D(image_size=3, rngs=nnx.Rngs(0))
+        LeNet5(dimensions=1, image_size=3, rngs=nnx.Rngs(0))

@@ -45,6 +45,7 @@ def test_stages_of_lenet5(command: Command) -> None:
         "shape": [10, 10, 16],
         "parameters": 2_416,
         "macs": 240_000,
+        "activations": 1_600,
         "connections": 241_600,
         "receptive_field": 14,
         "receptive_field_stride": 2,

@@ -75,6 +75,7 @@ def describe(built: Network, made_of: dict[str, Any], batch_size: int, memory: i
                 "shape": list(row.shape),
                 "parameters": row.parameters,
                 "macs": row.macs,
+                "activations": row.activations,
                 "connections": row.connections,
                 # The same along each dimension: images are squares, and so are windows.
                 "receptive_field": row.fields[0].size,
