@@ -5,7 +5,8 @@
 
 PREFIX_train.npz and PREFIX_val.npz hold packed JPEG files of 64x64 pixels: 500 and 50 of each class.
 The recipe is the paper's, section 5, but for the number of epochs: batches of 128, momentum 0.9, weight decay 5e-4, a
-rate of 0.01 that is divided by 10.
+rate of 0.01 that is divided by 10. Pixels are 0..255 minus their mean, as the initial kernels, N(0, 0.01), expect: over
+their standard deviation, the loss stays at chance (ln 20) for five epochs and more.
 """
 
 from ml_collections import ConfigDict
@@ -18,6 +19,7 @@ def get_config() -> ConfigDict:
     config = alexnet_tiny_imagenet.get_config()
     config.model.variant = "2012"
     config.dataset.image_size = 99
+    config.dataset.std = (1 / 255, 1 / 255, 1 / 255)
     config.optimizer.nesterov = False
     config.optimizer.decay_all = True
     config.schedule.name = "step"
