@@ -11,7 +11,7 @@ from models.pooling import MaxPool
 
 # (width, side of the kernel, stride, padding) of conv1 to conv5. Of the paper: sections 3.2 and 3.5.
 _PAPER = ((96, 11, 4, 0), (256, 5, 1, 2), (384, 3, 1, 1), (384, 3, 1, 1), (256, 3, 1, 1))
-# Of Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks" (arXiv 1404.5997).
+# torchvision's; Krizhevsky 2014 (arXiv 1404.5997), footnote 1, has the same but for 384 channels in conv4.
 _ONE_TOWER = ((64, 11, 4, 2), (192, 5, 1, 2), (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1))
 _POOLED, _NORMALISED = (1, 2, 5), (1, 2)
 # Convolutions that see their own tower alone (section 3.2), which are those whose biases begin at 1 (section 5).
@@ -26,7 +26,8 @@ class AlexNet(Network):
       conv1 and conv2, before the pooling. With three channels and 1,000 classes it has 60,965,224 parameters. The
       paper says 224 pixels, but the 55x55 maps of conv1 take 227.
     - "caffenet": Caffe's, with pooling before normalisation, and a normalisation whose alpha is divided by the number
-      of channels that it looks at and whose k is 1. It has as many parameters.
+      of channels that it looks at and whose k is 1; pooling rounds sizes up. It has as many parameters, and starts here
+      as "2012" does.
 
     Before fc6 an adaptive average pooling brings the maps to 6x6, the size that 224 (or 227) pixels leave, so that
     images of other sizes fit.
@@ -81,7 +82,7 @@ class AlexNet(Network):
             if variant == "2012" and number in _NORMALISED:
                 self.add(f"norm{number}", norm)
             if number in _POOLED:
-                self.add(f"pool{number}", MaxPool(windows(3, stride=2)))
+                self.add(f"pool{number}", MaxPool(windows(3, stride=2, ceil=variant == "caffenet")))
             if variant == "caffenet" and number in _NORMALISED:
                 self.add(f"norm{number}", norm)
         self.add_classifier(

@@ -52,14 +52,12 @@ class Window:
         """How many outputs a map of that length has: floor((n + 2p - f) / s) + 1, p being the same on both sides.
 
         With `ceil` the quotient is rounded up, unless the last window would begin in the padding behind the map. Where
-        the window does not fit at all, 0.
+        the window does not fit, 0.
         """
         room = length + sum(self.padding) - self.extent
-        if room < 0:
-            return 0
-        count = room // self.stride + 1
-        begins_inside = count * self.stride < length + self.padding[0]
-        return count + (self.ceil and room % self.stride > 0 and begins_inside)
+        count = max(0, (room + (self.stride - 1) * self.ceil) // self.stride + 1)
+        begins_behind = (count - 1) * self.stride >= length + self.padding[0]
+        return count - (self.ceil and count > 0 and begins_behind)
 
     def places(self, output: int) -> range:
         """Return where an output looks, as pixels of the map; those before 0 and from `length` on are padding."""

@@ -149,4 +149,4 @@ class Network(nnx.Module):
 
     def cross_entropy(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
         """Return the loss of each example, `[B]`; targets are probabilities `[B, classes]`, one-hot or smoothed."""
-        return -jnp.sum(targets * self.log_probabilities(logits), axis=-1)
+        return -jnp.sum(targets * self.log_probabilities(logits), axis=-1, where=targets > 0)

@@ -134,7 +134,10 @@ def _sums(x: jax.Array, windows: Windows) -> jax.Array:
 # of each pixel: of AlexNet's pool1, 64 images, 403 ms and five times the map's memory. This takes 50 ms and two maps.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _largest(x: jax.Array, window: Window, axis: int) -> jax.Array:
-    """Return the largest value of each window along an axis of padded maps; several share their gradient."""
+    """Return the largest value of each window along an axis of padded maps.
+
+    Several that are largest along an axis share their gradient. There is no forward mode (jax.jvp).
+    """
     return functools.reduce(jnp.maximum, _at_each_place(x, window, axis))
 
 

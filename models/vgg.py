@@ -21,7 +21,7 @@ _KERNELS = {
 _WIDTHS = (64, 128, 256, 512, 512)
 INITS = {
     # The paper's own later advice, section 3.1: Glorot and Bengio 2010, under which deep nets need no net A before.
-    "glorot": nnx.initializers.glorot_normal(),
+    "glorot": nnx.initializers.glorot_uniform(),
     # As section 3.1 has it: N(0, 0.01), 0.01 being the variance. It is too much: net A's first logits are near 10^6.
     "gaussian": nnx.initializers.normal(0.1),
     # He et al. 2015, arXiv 1502.01852: keeps the variance through rectified layers.

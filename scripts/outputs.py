@@ -30,6 +30,8 @@ def picture(path: str) -> Path:
       UserError: it is neither PNG nor SVG, or cannot be written there.
     """
     target = Path(path).expanduser()
+    if target.is_dir():
+        raise UserError(f"{path}: is a folder; name a file")
     if target.suffix.lower() not in (".png", ".svg"):
         raise UserError(f"{path}: must end in .png or .svg")
     if not os.access(target.absolute().parent, os.W_OK):

@@ -11,6 +11,7 @@ if not __package__:
     raise SystemExit("error: run it as: python -m scripts.summarize")
 
 import json
+import math
 
 from absl import flags
 
@@ -44,6 +45,8 @@ def main() -> None:
         classes=_CLASSES.value,
         batch_norm=_BATCH_NORM.value,
     )
+    if _MEMORY.value is not None and not math.isfinite(_MEMORY.value):
+        raise UserError(f"--memory={_MEMORY.value}: must be finite")
     memory = summary.available_memory() if _MEMORY.value is None else int(_MEMORY.value * 2**30)
     described = summary.describe(built, made_of, _BATCH_SIZE.value, memory)
     if _JSON.value:

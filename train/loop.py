@@ -22,7 +22,7 @@ from train.feed import training_batches
 from train.meter import Meter
 from train.prepare import prepare
 from train.progress import Display
-from train.run import ENVIRONMENT, METRICS, RESULT, MetricsLog, RunFolder, lock, read_metrics
+from train.run import CONFIG, ENVIRONMENT, METRICS, RESULT, MetricsLog, RunFolder, lock, read_metrics
 from train.signals import InterruptedRun, Signals
 
 
@@ -51,6 +51,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
             f"config.train.batch_size={config.train.batch_size}: there are {data.train.total} images "
             "to train on; take at most as many"
         )
+    if config.transfer.net_a and not (workdir / CONFIG).exists():
+        net_a.check(config)
     with lock(workdir):
         folder = RunFolder.create(workdir, config, environment.describe(config.dataset.source, data))
         if folder.result is None:

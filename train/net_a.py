@@ -5,38 +5,59 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from models.vgg import SHALLOW
 from train.checkpoints import load_network
 from train.errors import UserError
+from train.network import describe
 from train.run import RunFolder
 from train.step import State
+
+
+def check(config: ConfigDict) -> None:
+    """Make sure that `begin_with` can do its work, before anything is written.
+
+    Args:
+      config: completed by the data; its transfer.net_a is a run folder.
+
+    Raises:
+      UserError: that is no finished run of net A, or it does not suit.
+    """
+    run = config.transfer.net_a
+    folder = RunFolder(Path(run).expanduser())
+    model = folder.config.model
+    if not model.name.startswith("vgg") or model.variant != "A":
+        what = " ".join(filter(None, (model.name, model.variant)))
+        raise UserError(f"config.transfer.net_a={run}: is a run of {what}, not of VGG's net A")
+    if folder.result is None:
+        raise UserError(f"config.transfer.net_a={run}: is not finished; run its command again")
+    if model.batch_norm or config.model.batch_norm:
+        raise UserError(
+            f"config.transfer.net_a={run}: starts nets without batch normalisation, and is one itself; "
+            "with it a deep net needs no such start"
+        )
+    (_, theirs, _), (_, ours, _) = describe(folder.config), describe(config)
+    for layer in SHALLOW:
+        there, here = ({name: leaf.shape for name, leaf in tree[layer].items()} for tree in (theirs, ours))
+        if there != here:
+            raise UserError(
+                f"config.transfer.net_a={run}: its {layer} has the shapes {there}, here they are {here}; "
+                "train net A on the same classes, channels and image size"
+            )
 
 
 def begin_with(run: str, state: State, mesh: Mesh) -> State:
     """Return the state before the first step with the first four convolutions and the dense layers of a trained net A.
 
     Args:
-      run: net A's run folder.
+      run: net A's run folder, which has passed `check`.
       state: of a VGG; it is not used any more afterwards.
       mesh: where it lies.
 
     Raises:
-      UserError: that is no run of net A, or a layer has another shape.
+      UserError: the run or its checkpoint cannot be read.
     """
-    folder = RunFolder(Path(run).expanduser())
-    model = folder.config.model
-    if not model.name.startswith("vgg") or model.variant != "A":
-        what = " ".join(filter(None, (model.name, model.variant)))
-        raise UserError(f"config.transfer.net_a={run}: is a run of {what}, not of VGG's net A")
-    _, trained, _ = load_network(folder, mesh)
-    params = dict(state.params)
-    for layer in SHALLOW:
-        shapes, here = (jax.tree.map(jnp.shape, tree[layer]) for tree in (trained, params))
-        if shapes != here:
-            raise UserError(
-                f"config.transfer.net_a={run}: its {layer} has the shapes {shapes}, here they are {here}; "
-                "train net A on the same classes and channels"
-            )
-        params[layer] = trained[layer]
+    _, trained, _ = load_network(RunFolder(Path(run).expanduser()), mesh)
+    params = state.params | {layer: trained[layer] for layer in SHALLOW}
     return state._replace(params=params, ema=jax.tree.map(jnp.copy, params) if state.ema else {})

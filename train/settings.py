@@ -241,6 +241,8 @@ def from_json(text: str) -> ConfigDict:
 # What may change between two launches of the same run: where it computes, what it prints, what it keeps, who decodes,
 # and where the data lies (the fingerprint of the data's content is compared instead).
 NOT_IDENTITY = ("mesh.", "log.", "checkpoint.", "dataset.source", "dataset.data_dir", "dataset.workers")
+# Where net A lies may change, too; not whether a run has begun with one.
+ONE_OR_NONE = ("transfer.net_a",)
 # Schedules whose rate at a step does not depend on how many steps there will be: such a run may be made longer.
 EXTENSIBLE_SCHEDULES = ("constant", "step")
 
@@ -255,4 +257,5 @@ def differences(there: ConfigDict, here: ConfigDict) -> list[str]:
         if old.get(key) != new.get(key)
         and not key.startswith(NOT_IDENTITY)
         and not (key == "train.epochs" and extended)
+        and not (key in ONE_OR_NONE and old.get(key) and new.get(key))
     ]

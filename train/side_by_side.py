@@ -53,11 +53,18 @@ def figures(run: RunFolder) -> dict[str, Any]:
 
 
 def curve(run: RunFolder, plot: str, largest: int) -> list[tuple[float, float]]:
-    """Return the points of a plot: of `PLOTS`, by epoch, or by pixels from 0 to the largest shift."""
+    """Return the points of a plot: of `PLOTS`, by epoch, or by pixels from 0 to the largest shift.
+
+    Raises:
+      UserError: the run has no such figures.
+    """
     if plot == "shift":
         return list(enumerate(under_shift(run, largest)))
     split, key = ("validation", "accuracy") if plot == "accuracy" else ("train", "loss")
-    return [(line["epoch"], line[key]) for line in read_metrics(run.path / METRICS) if line["split"] == split]
+    points = [(line["epoch"], line[key]) for line in read_metrics(run.path / METRICS) if line["split"] == split]
+    if not points:
+        raise UserError(f"{run.path}: has no {split} images to show the {plot} of; try --plot=loss or --plot=shift")
+    return points
 
 
 def under_shift(run: RunFolder, largest: int) -> list[float]:

@@ -34,6 +34,8 @@ from models.pooling import MaxPool
         (55, Window(3, stride=2, ceil=True), 27),
         (2, Window(1, stride=2, ceil=True), 1),
         (3, Window(3, stride=2, padding=(2, 2), ceil=True), 3),
+        (2, Window(3, stride=2, ceil=True), 1),
+        (2, Window(5, stride=2, ceil=True), 0),
         # TensorFlow's "SAME": ceil(n / s).
         (224, Window.same(224, 7, stride=2), 112),
         (10, Window.same(10, 3, stride=4), 3),

@@ -95,6 +95,7 @@ POOLED = {
     "overlapping": windows(3, stride=2),
     "padded": windows(3, 1, 1),
     "rounded up": windows(2, 3, ceil=True),
+    "larger than the map, rounded up": windows(8, 3, ceil=True),
     "dilated, of two kinds": (Window(2, 1, (0, 1), 2), Window(3, 2, (1, 0))),
 }
 

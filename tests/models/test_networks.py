@@ -93,7 +93,9 @@ def test_parameters_stay_float32_where_layers_compute_in_bfloat16(
         jax.ShapeDtypeStruct((2, *network.input_shape), jnp.float32),
     )
     # Distances to the pictures of digits alone are float32: what is small is their difference.
-    assert {stage.dtype for stage in stages[:-1]} == {jnp.dtype(jnp.bfloat16)}
+    distances = stages.pop() if variant[1] == "1998" else None
+    assert {stage.dtype for stage in stages} == {jnp.dtype(jnp.bfloat16)}
+    assert distances is None or distances.dtype == jnp.float32
 
 
 def test_probabilities_add_up(case: Case) -> None:

@@ -57,7 +57,7 @@ def test_table_and_drawing(command: Command, tmp_path: Path) -> None:
     process = command("summarize", "--model=vgg16", "--memory=16", f"--draw={tmp_path}/v.svg")
     assert process.returncode == 0, process.stderr
     assert "138,357,544" in process.stdout
-    assert "Of 16.00 GiB, batches of" in process.stdout
+    assert "Of 16.00 GiB, batches of about" in process.stdout
     assert (tmp_path / "v.svg").read_text().count("<path") > 60  # three faces for each of 22 blocks
 
 
@@ -72,6 +72,7 @@ def test_table_and_drawing(command: Command, tmp_path: Path) -> None:
         (["--model=alexnet", "--image_size=40"], "stage pool5: a 3x3 window makes 0x0 of a 1x1 map"),
         (["--model=lenet5", "--variant=1998", "--classes=3"], "ten digits, not with 3 classes"),
         (["--model=alexnet", "--variant=2012", "--channels=0"], "--channels=0: 0 is not a positive integer"),
+        (["--model=lenet5", "--memory=inf"], "--memory=inf: must be finite"),
         (["--model=lenet5", "--draw=x.gif"], "x.gif: must end in .png or .svg"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

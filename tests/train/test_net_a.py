@@ -1,8 +1,10 @@
 """A deeper VGG begins with net A's layers."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -14,8 +16,10 @@ from train import devices, net_a, settings
 from train.checkpoints import load_network
 from train.errors import UserError
 from train.loop import train
-from train.prepare import prepare
 from train.run import RunFolder
+from train.step import State
+
+D_LAYERS = (*SHALLOW, "conv1_2", "conv2_2", "conv5_3")
 
 
 @pytest.fixture
@@ -28,11 +32,76 @@ def vgg() -> ConfigDict:
     return config
 
 
-def test_another_network_is_refused(config: ConfigDict, tmp_path: Path) -> None:
-    train(fresh(config, epochs=0.1), tmp_path / "mlp")
-    state = prepare(_ready(config), 100, devices.make_mesh(1)).state
-    with pytest.raises(UserError, match="is a run of mlp, not of VGG's net A"):
-        net_a.begin_with(str(tmp_path / "mlp"), state, devices.make_mesh(1))
+def completed(config: ConfigDict, **dataset: Any) -> ConfigDict:
+    """Return a copy, completed as data would."""
+    config = config.copy_and_resolve_references()
+    settings.resolve(config)
+    config.dataset.update(**{"channels": 1, "classes": 10, "mean": (0.5,), "std": (0.5,)} | dataset)
+    return config
+
+
+def a_run_of(config: ConfigDict, path: Path, *, finished: bool = True) -> Path:
+    """Make a run folder without the training."""
+    path.mkdir()
+    folder = RunFolder.create(path, config, {"data": {"fingerprint": "x", "source": "digits"}})
+    if finished:
+        folder.finish({"step": 1})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "message"),
+    [
+        ({"name": "mlp", "variant": None, "init": None}, {}, "is a run of mlp, not of VGG's net A"),
+        ({"variant": "B"}, {}, "is a run of vgg B, not of VGG's net A"),
+        ({"batch_norm": True}, {}, "starts nets without batch normalisation"),
+        ({}, {"batch_norm": True}, "starts nets without batch normalisation"),
+        ({}, {"classes": 3}, r"its fc8 has the shapes .*\(4096, 10\).*, here they are .*\(4096, 3\)"),
+    ],
+)
+def test_a_run_that_does_not_suit_is_refused_before_the_folder_is_made(
+    vgg: ConfigDict, tmp_path: Path, theirs: dict, ours: dict, message: str
+) -> None:
+    net = vgg.copy_and_resolve_references()
+    net.model.update(**theirs)
+    run = a_run_of(completed(net), tmp_path / "a")
+    vgg.model.variant = "D"
+    vgg.transfer.net_a = str(run)
+    dataset = {"classes": ours.pop("classes")} if "classes" in ours else {}
+    vgg.model.update(**ours)
+    with pytest.raises(UserError, match=message):
+        net_a.check(completed(vgg, **dataset))
+
+
+def test_a_run_that_is_not_finished_is_refused(vgg: ConfigDict, tmp_path: Path) -> None:
+    run = a_run_of(completed(vgg), tmp_path / "a", finished=False)
+    vgg.model.variant = "D"
+    vgg.transfer.net_a = str(run)
+    with pytest.raises(UserError, match="is not finished"):
+        net_a.check(completed(vgg))
+
+
+def test_a_wrong_folder_leaves_no_workdir(vgg: ConfigDict, tmp_path: Path) -> None:
+    vgg.transfer.net_a = str(tmp_path / "none")
+    with pytest.raises(UserError, match="no run folder"):
+        train(vgg, tmp_path / "d")
+    assert not (tmp_path / "d").exists()
+
+
+def test_four_convolutions_and_the_dense_layers_are_copied(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def layers(names: tuple[str, ...], value: float) -> dict[str, dict[str, jax.Array]]:
+        return {name: {"kernel": jnp.full((2, 2), value), "bias": jnp.full(2, value)} for name in names}
+
+    trained = layers((*SHALLOW, "conv4_1"), 1.0)
+    monkeypatch.setattr(net_a, "load_network", lambda folder, mesh: (None, trained, {}))
+    monkeypatch.setattr(net_a, "RunFolder", lambda path: None)
+    params = layers(D_LAYERS, 0.0)
+    state = State(jnp.zeros((), jnp.int32), params, {}, layers(D_LAYERS, 0.0), ())
+    begun = net_a.begin_with("a", state, devices.make_mesh(1))
+    for tree in (begun.params, begun.ema):
+        assert tree.keys() == set(D_LAYERS)
+        for name, layer in tree.items():
+            assert float(layer["kernel"][0, 0]) == float(layer["bias"][0]) == (name in SHALLOW)
 
 
 def test_other_networks_than_vgg_take_none(config: ConfigDict) -> None:
@@ -41,35 +110,21 @@ def test_other_networks_than_vgg_take_none(config: ConfigDict) -> None:
         settings.resolve(config)
 
 
-def _ready(config: ConfigDict) -> ConfigDict:
-    config = config.copy_and_resolve_references()
-    settings.resolve(config)
-    config.dataset.update(channels=1, classes=10, mean=(0.5,), std=(0.5,))
-    return config
+def test_net_a_may_move_but_not_come_or_go(config: ConfigDict) -> None:
+    here, there = fresh(config), fresh(config)
+    here.transfer.net_a, there.transfer.net_a = "runs/a", "elsewhere/a"
+    assert settings.differences(there, here) == []
+    assert settings.differences(config, here) == ["transfer.net_a: None there, runs/a here"]
 
 
 @pytest.mark.slow
-def test_net_d_begins_with_net_a(vgg: ConfigDict, tmp_path: Path) -> None:
+def test_net_d_trains_from_net_a(vgg: ConfigDict, tmp_path: Path) -> None:
     train(vgg.copy_and_resolve_references(), tmp_path / "a")
-    mesh = devices.make_mesh(1)
-    _, trained, _ = load_network(RunFolder(tmp_path / "a"), mesh)
     vgg.model.variant = "D"
-    state = prepare(_ready(vgg), 100, mesh).state
-    before = jax.tree.map(np.asarray, state.params)
-    begun = net_a.begin_with(str(tmp_path / "a"), state, mesh).params
-    assert begun.keys() == before.keys()
-    for name, layer in begun.items():
-        expected = trained[name] if name in SHALLOW else before[name]
-        for key in ("kernel", "bias"):
-            np.testing.assert_array_equal(layer[key], expected[key])
-    assert sum(name in SHALLOW for name in begun) == 4 + 3
-    # And from the command's side: the run of D starts with it, and says where it came from.
+    vgg.schedule.learning_rate = 1e-12
     vgg.transfer.net_a = str(tmp_path / "a")
     train(vgg, tmp_path / "d")
-    assert RunFolder(tmp_path / "d").config.transfer.net_a == str(tmp_path / "a")
-    # Other classes have another fc8.
-    vgg.dataset.classes = 3
-    other = _ready(vgg)
-    other.dataset.classes = 3
-    with pytest.raises(UserError, match=r"its fc8 has the shapes .* train net A on the same classes and channels"):
-        net_a.begin_with(str(tmp_path / "a"), prepare(other, 100, mesh).state, mesh)
+    mesh = devices.make_mesh(1)
+    (_, a, _), (_, d, _) = (load_network(RunFolder(tmp_path / name), mesh) for name in ("a", "d"))
+    for layer in SHALLOW:
+        np.testing.assert_allclose(d[layer]["kernel"], a[layer]["kernel"], atol=1e-6)

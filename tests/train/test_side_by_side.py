@@ -58,6 +58,14 @@ def test_the_command(command: Command, runs: list[RunFolder], tmp_path: Path, pl
         assert [pixels for pixels, _ in rows[0]["curve"]] == [0, 1, 2]
 
 
+def test_a_run_without_validation_has_no_accuracy_to_show(config: ConfigDict, tmp_path: Path) -> None:
+    config.dataset.validation = 0.0
+    config.train.epochs = 0.1
+    train(config, tmp_path / "run")
+    with pytest.raises(UserError, match=r"has no validation images to show the accuracy of; try --plot=loss"):
+        side_by_side.curve(RunFolder(tmp_path / "run"), "accuracy", 0)
+
+
 def test_what_is_wrong_is_one_line(one_line_error, tmp_path: Path) -> None:
     assert "--runs=FOLDER,FOLDER is missing" in one_line_error("compare")
     assert "no run folder" in one_line_error("compare", f"--runs={tmp_path}")

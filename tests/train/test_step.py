@@ -92,10 +92,12 @@ def test_each_step_augments_in_its_own_way(config: ConfigDict) -> None:
         ("vgg16", 32, {"batch_norm": True}),
         ("mlp", 8, {}),
         ("lenet1d", 8, {}),
+        ("lenet5", 32, {"variant": "1998"}),
+        ("alexnet", 67, {"variant": "caffenet"}),
         ("alexnet", 67, {"variant": "2012"}),
         ("vgg", 32, {"variant": "A-LRN"}),
     ],
-    ids=["lenet5", "alexnet", "vgg16", "vgg16 with batch norm", "mlp", "lenet1d", "alexnet 2012", "A-LRN"],
+    ids=["lenet5", "alexnet", "vgg16", "vgg16 with batch norm", "mlp", "lenet1d", "1998", "caffenet", "2012", "A-LRN"],
 )
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_steps_lower_for_every_platform(
@@ -104,7 +106,8 @@ def test_steps_lower_for_every_platform(
     config.model.hidden = None
     config.model.update(name=name, **options)
     config.precision = precision
-    config.dataset.update(image_size=size, channels=3, classes=7, mean=(0.5,) * 3, std=(0.2,) * 3)
+    classes = 10 if options.get("variant") == "1998" else 7
+    config.dataset.update(image_size=size, channels=3, classes=classes, mean=(0.5,) * 3, std=(0.2,) * 3)
     config.dataset.covariance = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
     config.augment.update(shift=1, rotate=5.0, pad_and_crop=1, flip=True, color_noise=0.1)
     config.train.ema = 0.9

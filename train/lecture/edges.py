@@ -9,7 +9,7 @@ from train.data import decode
 from train.errors import UserError
 from train.lecture.examples import Example, convolve
 
-# Gonzalez and Woods, "Digital Image Processing", chapter 3.
+# As in Gonzalez and Woods, "Digital Image Processing". Weights add up to 0 or to 1.
 KERNELS: Mapping[str, np.ndarray] = {
     "sobel, left to right": np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]),
     "sobel, top to bottom": np.array([[-1, -2, -1], [0, 0, 0], [1, 2, 1]]),

@@ -116,7 +116,7 @@ def print_table(summary: dict[str, Any]) -> None:
         f"Training with batches of {memory['batch_size']}: {_size(memory['training_bytes'])} "
         "(float32, SGD with momentum); "
         f"inference: {_size(memory['inference_bytes'])}.\n"
-        f"Of {_size(memory['available_bytes'])}, batches of {memory['largest_training_batch']:,} are the largest."
+        f"Of {_size(memory['available_bytes'])}, batches of about {memory['largest_training_batch']:,} are the largest."
     )
 
 
