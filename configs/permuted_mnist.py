@@ -10,6 +10,9 @@ which are those of shift_mnist.py:
 
     python -m scripts.compare --runs=runs/shift/lenet5,runs/permuted/lenet5,runs/shift/mlp,runs/permuted/mlp \
         --output=permutation.png
+
+Expected (seed 0): LeNet-5 99.15 % on the pixels as they are, 96.51 % permuted; the perceptron 98.39 % and 98.47 %. On
+two CPU cores LeNet-5 takes 70 s, the perceptron 12 s.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-"""VGG's net A (11 layers) on twenty classes of Tiny ImageNet, at 48 pixels.
+"""VGG's net A (11 layers) on twenty classes of Tiny ImageNet, at 32 pixels.
 
     python -m scripts.train --config=configs/vgg11_tiny_imagenet.py --workdir=runs/vgg11_tiny_imagenet \
         --config.dataset.source=npz:PREFIX
@@ -16,9 +16,9 @@ def get_config() -> ConfigDict:
     config = alexnet_tiny_imagenet.get_config()
     config.model.name = "vgg11"
     config.model.init = "he"
-    config.dataset.image_size = 48
+    config.dataset.image_size = 32
     config.schedule.learning_rate = 0.01
     config.schedule.warmup_epochs = 1.0
-    config.train.epochs = 5.0
+    config.train.epochs = 6.0
     config.evaluate.every_epochs = 1.0
     return config
