@@ -15,7 +15,7 @@ from models.mlp import MLP
 from models.network import Network
 from models.vgg import VGG
 
-__all__ = ["MLP", "NETWORKS", "VGG", "AlexNet", "LeNet5", "LeNet1998", "Network"]
+__all__ = ["MLP", "NETWORKS", "VGG", "AlexNet", "LeNet5", "LeNet1998", "Network", "full_name"]
 
 
 def _vgg(*variants: str) -> dict[str | None, Callable[..., Network]]:
@@ -38,3 +38,8 @@ NETWORKS: Mapping[str, Mapping[str | None, Callable[..., Network]]] = {
     "vgg19": _vgg("E"),
     "mlp": {None: MLP},
 }
+
+
+def full_name(name: str, variant: str | None) -> str:
+    """Return how people call a network: "lenet5 1998", or "mlp" where there is one form alone."""
+    return f"{name} {variant}" if variant else name

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from models import full_name
 from models.vgg import SHALLOW
 from train.checkpoints import load_network
 from train.errors import UserError
@@ -28,7 +29,7 @@ def check(config: ConfigDict) -> None:
     folder = RunFolder(Path(run).expanduser())
     model = folder.config.model
     if not model.name.startswith("vgg") or model.variant != "A":
-        what = " ".join(filter(None, (model.name, model.variant)))
+        what = full_name(model.name, model.variant)
         raise UserError(f"config.transfer.net_a={run}: is a run of {what}, not of VGG's net A")
     if folder.result is None:
         raise UserError(f"config.transfer.net_a={run}: is not finished; run its command again")

@@ -14,7 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from models import NETWORKS
+from models import NETWORKS, full_name
 from models.layers import ACTIVATIONS
 from models.lenet5 import POOLINGS
 from models.vgg import INITS
@@ -208,7 +208,7 @@ def _fill(section: ConfigDict, table: Mapping[Any, Callable[..., Any]], chosen: 
         if key in accepted and section[key] is None:
             section[key] = accepted[key]
         elif key not in accepted and section[key] is not None:
-            label = " ".join(filter(None, chosen)) if isinstance(chosen, tuple) else chosen
+            label = full_name(*chosen) if isinstance(chosen, tuple) else chosen
             takes = ", ".join(sorted(accepted)) or "no options"
             raise UserError(f"config.{path}.{key}={section[key]}: {label} does not take it (it takes {takes})")
 

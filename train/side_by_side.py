@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from models import full_name
 from train import devices
 from train.checkpoints import load_network
 from train.data import dataset
@@ -44,7 +45,7 @@ def figures(run: RunFolder) -> dict[str, Any]:
     model, test = run.config.model, run.result["test"]
     return {
         "run": str(run.path),
-        "network": " ".join(filter(None, (model.name, model.variant))),
+        "network": full_name(model.name, model.variant),
         "parameters": run.result["parameters"],
         "accuracy": test["accuracy"],
         "loss": test["loss"],

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from models import full_name
+
 # Of a block's outline: how far its back face lies to the right and up, as a share of its side.
 _SLANT = 0.25
 _GAP = 0.16
@@ -84,9 +86,9 @@ def _by_letter(name: str) -> str:
 
 
 def _scales(summary: dict[str, Any], pixel: float, channel: float, unit: float) -> str:
-    title = " ".join(filter(None, (summary["model"], summary["variant"])))
+    name = full_name(summary["model"], summary["variant"])
     return (
-        f"{title}: {summary['parameters']:,} parameters, {summary['macs']:,} multiply-accumulates. "
+        f"{name}: {summary['parameters']:,} parameters, {summary['macs']:,} multiply-accumulates. "
         f"The height of the largest block is {1 / pixel:,.0f} pixels; so wide would be {1 / channel:,.0f} channels, "
         f"and a bar so high is {1 / unit:,.0f} units."
     )

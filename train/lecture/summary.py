@@ -9,7 +9,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from models import NETWORKS, Network
+from models import NETWORKS, Network, full_name
 from models.arithmetic import GeometryError
 from models.network import NetworkError
 from models.summary import inference_memory, rows, training_memory
@@ -42,7 +42,7 @@ def network(name: str, variant: str | None, **options: Any) -> tuple[Network, di
     try:
         built = nnx.eval_shape(lambda: make(**given, rngs=nnx.Rngs(0)))
     except (GeometryError, NetworkError) as error:
-        raise UserError(f"{name} {chosen or ''}: {error}".replace(" :", ":")) from error
+        raise UserError(f"{full_name(name, chosen)}: {error}") from error
     sizes = {key: (known | given)[key] for key in ("image_size", "channels", "classes")}
     return built, {"model": name, "variant": chosen, **sizes}
 
@@ -97,8 +97,8 @@ def describe(built: Network, made_of: dict[str, Any], batch_size: int, memory: i
 def print_table(summary: dict[str, Any]) -> None:
     """Print a summary for people."""
     side = summary["image_size"]
-    title = " ".join(filter(None, (summary["model"], summary["variant"])))
-    heading = f"{title}, {side}x{side}x{summary['channels']} pixels, {summary['classes']} classes"
+    name = full_name(summary["model"], summary["variant"])
+    heading = f"{name}, {side}x{side}x{summary['channels']} pixels, {summary['classes']} classes"
     table = Table(title=heading, box=SIMPLE, title_justify="left")
     table.add_column("stage")
     for column in ("shape", "parameters", "MACs", "sees", "every", "from"):
