@@ -1,6 +1,8 @@
 """LeNet-5 for series (36,626 parameters) on the embedded digits, read row by row as 64 values.
 
 python -m scripts.train --config=configs/lenet1d_digits.py --workdir=runs/lenet1d_digits
+
+Expected: 96.6 % of 360 test images (mean of three seeds: 95.28, 97.22, 97.22), in 9 s on two CPU cores.
 """
 
 from ml_collections import ConfigDict

@@ -19,6 +19,6 @@ def get_config() -> ConfigDict:
     config.dataset.image_size = 32
     config.schedule.learning_rate = 0.01
     config.schedule.warmup_epochs = 1.0
-    config.train.epochs = 6.0
+    config.train.epochs = 4.0
     config.evaluate.every_epochs = 1.0
     return config
