@@ -34,7 +34,7 @@ class AlexNet(Network):
 
     Args:
       variant: one of `VARIANTS`.
-      image_size: side of the input in pixels, 63 or more ("torchvision"), or 67 or more.
+      image_size: side of the input in pixels: 63 or more, in "2012" 67, in "caffenet" 39.
       channels: channels of the input.
       classes: number of logits.
       dropout: probability of zeroing a unit of fc6 and fc7 in training; in "torchvision", one of their inputs.

@@ -12,7 +12,7 @@ from flax import nnx
 
 from configs import base
 from models import NETWORKS, Network
-from models.arithmetic import ReceptiveField
+from models.arithmetic import GeometryError, ReceptiveField
 from models.geometry import Layer, Shape, Sliding
 from models.layers import Convolution, Dense
 from models.network import Stage
@@ -85,6 +85,25 @@ def test_parameters_are_the_published_ones(name: str, variant: str | None, optio
 )
 def test_macs_are_the_published_ones(name: str, variant: str | None, options: dict, macs: int) -> None:
     assert sum(row.macs for row in summary(name, variant, **options)) == macs
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "least"),
+    [
+        ("lenet5", "modern", 16),
+        ("lenet5", "1998", 16),
+        ("lenet1d", None, 4),
+        ("alexnet", "torchvision", 63),
+        ("alexnet", "2012", 67),
+        ("alexnet", "caffenet", 39),
+        ("vgg", "A", 32),
+        ("vgg", "D", 32),
+    ],
+)
+def test_the_least_image_is_the_documented_one(name: str, variant: str | None, least: int) -> None:
+    assert all(min(row.shape) >= 1 for row in summary(name, variant, image_size=least))
+    with pytest.raises(GeometryError, match=r"^stage \w+: a .* window makes 0(x0)? of a "):
+        summary(name, variant, image_size=least - 1)
 
 
 def test_alexnets_shapes() -> None:
