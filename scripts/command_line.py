@@ -82,6 +82,8 @@ def explain(error: Exception) -> str:
     text = str(error)
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: {error.msg}"
+    if "get_config() takes 0 positional arguments" in text:
+        return "--config=FILE:ARGUMENT: this file takes no argument; leave the colon and what follows out"
     # What a config file raises arrives with its traceback, or with the traceback as its text.
     places = re.findall(r'File "([^"]+)", line (\d+), in get_config', "".join(traceback.format_exception(error)) + text)
     place = "{}:{}: ".format(*places[-1]) if places else ""

@@ -25,6 +25,7 @@ OneLine = Callable[..., str]
         (["--config.augment.flip=perhaps"], "--config.augment.flip=perhaps"),
         (["--config.train.batch_size=0", "--workdir=never"], "config.train.batch_size=0: must be at least 1"),
         (["--config.model.name.x=3"], "config.model.name.x: no such key; nearest: config.model.name"),
+        (["--config=configs/lenet5_mnist.py:mlp"], "--config=FILE:ARGUMENT: this file takes no argument"),
         (["--workdirs=x"], "Unknown command line flag 'workdirs'. Did you mean: workdir ?"),
         (["stray"], "stray: flags start with two hyphens (--name=value)"),
         ([], "--workdir=FOLDER is missing"),
