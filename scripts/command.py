@@ -29,9 +29,10 @@ def launch(main: Callable[..., None], *, config: str | None = None, takes: str |
     Args:
       main: the command.
       config: default of --config, a file name in configs/; without it the command has no such flag.
-      takes: what the one argument is called that is no flag; `main` gets it, or an empty string. Without it there is
-        none.
+      takes: what the argument is called that is no flag; `main` gets it, or an empty string. "NAME..." stands for any
+        number, which `main` gets as `*names`. Without it there is none.
     """
+    many = takes is not None and takes.endswith("...")
 
     def parse(argv: list[str]) -> list[str]:
         # Orbax tells of every checkpoint in twenty lines, and of an error in hundreds; ours is the one that is raised.
@@ -49,7 +50,7 @@ def launch(main: Callable[..., None], *, config: str | None = None, takes: str |
             sys.exit(0)
         except Exception as error:  # a config file is a program of the user's: it may raise anything
             _fail(explain(error), debug="--debug" in argv)
-        if len(rest) > 1 + bool(takes):
+        if len(rest) > 1 + bool(takes) and not many:
             _fail(f"{rest[-1]}: flags start with two hyphens (--name=value)", debug=False)
         return rest
 
@@ -60,7 +61,7 @@ def launch(main: Callable[..., None], *, config: str | None = None, takes: str |
             if config is not None:
                 check_keys(flags.FLAGS.config)
             devices.use_compilation_cache(flags.FLAGS.compilation_cache)
-            main(*((rest[1:] or [""]) if takes else ()))
+            main(*(rest[1:] or ([""] if takes and not many else [])))
         except UserError as error:
             _fail(str(error), debug=flags.FLAGS.debug)
         except BrokenPipeError:  # whoever read our output has gone: say no more, not even at exit

@@ -11,8 +11,6 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from train.data.resize import RESAMPLING, middle_box
 
 FORMATS = ("JPEG", "PNG", "WEBP")
-# What converts to gray or RGB without losing more than transparency; 16 bits a channel would be cut off.
-_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 
 # Exif's orientation (tag 0x0112, values of the TIFF 6.0 specification) as what undoes it.
 _TURNS = {
@@ -57,8 +55,8 @@ def random_box(width: int, height: int, random: np.random.Generator, smallest: f
 def crop(data: bytes, choose: ChooseBox, size: int, resize: str, channels: int) -> np.ndarray:
     """Decode, cut a box out and scale it to uint8 `[size, size, channels]`.
 
-    A photo's Exif orientation is honoured. A JPEG file is decoded at a half, a quarter or an eighth of its size where
-    that leaves the box no smaller than the result.
+    A photo's Exif orientation is honoured, 16 bits a channel become 8, and transparent pixels show their colour. A JPEG
+    file is decoded at a half, a quarter or an eighth of its size where that leaves the box no smaller than the result.
 
     Args:
       data: a JPEG, PNG or WebP file.
@@ -86,7 +84,7 @@ def crop(data: bytes, choose: ChooseBox, size: int, resize: str, channels: int) 
 
 
 def pixels(data: bytes, channels: int) -> np.ndarray:
-    """Decode all of an image to uint8 `[H, W, channels]`, its Exif orientation honoured.
+    """Decode all of an image to uint8 `[H, W, channels]`; orientation, depth and transparency are as in `crop`.
 
     Raises:
       BadImage: as `crop`.
@@ -115,6 +113,9 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _upright(image: Image.Image, turn: Image.Transpose | None, channels: int) -> Image.Image:
+    if image.mode == "I;16":  # gray; convert() would make all above 255 white
+        image = Image.fromarray(((np.asarray(image, np.uint32) + 128) // 257).astype(np.uint8))
+    image.info.pop("transparency", None)  # of a palette's, convert() would warn that it is dropped
     image = image.convert("L" if channels == 1 else "RGB")
     return image if turn is None else image.transpose(turn)
 
@@ -135,8 +136,6 @@ def _open(data: bytes) -> Image.Image:
     except UnidentifiedImageError:
         kind = "is a GIF" if data.startswith(b"GIF8") else "is none of them" if data else "is empty"
         raise BadImage(f"must be a JPEG, PNG or WebP image, {kind}") from None
-    if image.mode not in _MODES:
-        raise BadImage(f"has pixels of the kind {image.mode}; convert it to 8 bits a channel")
     # Cameras write several pictures into one JPEG file (MPO), of which the first is the photo.
     if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):
         raise BadImage("is an animation; save one of its pictures")

@@ -1,6 +1,8 @@
 """Decoding against Pillow, and files that cannot be used."""
 
 import io
+import struct
+import zlib
 from functools import partial
 
 import numpy as np
@@ -96,6 +98,83 @@ def test_other_kinds_of_pixels_become_rgb_or_gray(mode: str) -> None:
     assert crop(data, middle_box, 32, "bilinear", 1).shape == (32, 32, 1)
 
 
+def sixteen_bits(values: np.ndarray) -> bytes:
+    """A PNG file of 16 bits a channel, for Pillow writes none in colour: `[H, W]`, `[H, W, 2]` (alpha), 3 or 4."""
+    rows = np.atleast_3d(values).astype(">u2")
+    height, width, channels = rows.shape
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    lines = b"".join(b"\0" + row.tobytes() for row in rows)  # filter 0: none
+    chunks = (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)), (b"IDAT", zlib.compress(lines))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in (*chunks, (b"IEND", b""))
+    )
+
+
+RAMP = np.arange(256).reshape(16, 16)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_a_ramp_of_16_bits_is_that_of_8(channels: int) -> None:
+    alpha = channels in (2, 4)
+    ramp = np.stack([RAMP * 257] * (channels - alpha) + [np.full_like(RAMP, 65535)] * alpha, axis=-1)
+    data = sixteen_bits(ramp)
+    assert check(data) is None
+    for wanted in (1, 3):
+        np.testing.assert_array_equal(pixels(data, wanted), np.stack([RAMP] * wanted, -1))
+        np.testing.assert_array_equal(crop(data, middle_box, 16, "bilinear", wanted), pixels(data, wanted))
+
+
+def test_gray_of_16_bits_goes_to_the_nearest_of_8() -> None:
+    values = np.array([[0, 128, 129, 256, 257, 32768, 65406, 65407, 65535]])
+    assert pixels(sixteen_bits(values), 1).ravel().tolist() == np.rint(values / 257).ravel().tolist()
+    photo = np.asarray(Image.open(io.BytesIO(sixteen_bits(values))))
+    assert photo.ravel().tolist() == values.ravel().tolist()  # the file says what was meant
+
+
+def test_dark_16_bits_stay_dark() -> None:
+    # Cut off at 255 instead, they would be white.
+    assert pixels(encode(Image.fromarray(np.full((8, 8), 300, np.uint16)), "PNG"), 3).max() == 1
+
+
+RED = Image.new("CMYK", (32, 32), (0, 255, 255, 0))
+
+
+def without_adobe(data: bytes) -> bytes:
+    """Take the marker APP14 out, by which Adobe's programs say what they have written."""
+    at = data.index(b"\xff\xee")
+    return data[:at] + data[at + 2 + int.from_bytes(data[at + 2 : at + 4]) :]
+
+
+def ycck_red() -> bytes:
+    """Red as Photoshop writes it by default: inverted inks, of which the three colours are then made luma and chroma.
+
+    libjpeg takes those as 255 minus RGB: the inverted inks (255, 0, 0) are RGB (0, 255, 255), which is YCbCr
+    (179, 171, 1) by JFIF's formulas. Pillow inverts what it writes, and says transform 0 where 2 is YCCK.
+    """
+    data = encode(Image.new("CMYK", (32, 32), (255 - 179, 255 - 171, 255 - 1, 0)), quality=100, subsampling=0)
+    at = data.index(b"Adobe") + 11
+    assert data[at] == 0
+    return data[:at] + b"\x02" + data[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "data", [encode(RED), without_adobe(encode(RED)), ycck_red()], ids=["Adobe's", "without marker", "YCCK"]
+)
+def test_red_inks_are_red(data: bytes) -> None:
+    assert Image.open(io.BytesIO(data)).mode == "CMYK"
+    assert np.abs(pixels(data, 3).astype(int) - (255, 0, 0)).max() <= 3
+    assert np.abs(crop(data, middle_box, 4, "bilinear", 3).astype(int) - (255, 0, 0)).max() <= 3
+    assert np.abs(pixels(data, 1).astype(int) - 76).max() <= 3  # the luma of red
+
+
+def test_a_palette_with_transparency_keeps_its_colours() -> None:
+    palette = scene().quantize(16)
+    data = encode(palette, "PNG", transparency=bytes([0, 100] + [255] * 14))
+    np.testing.assert_array_equal(pixels(data, 3), np.asarray(palette.convert("RGB")))
+    np.testing.assert_array_equal(pixels(data, 1)[..., 0], np.asarray(palette.convert("L")))
+
+
 def test_webp_is_read() -> None:
     assert check(encode(scene(), "WEBP")) is None
 
@@ -109,10 +188,9 @@ def test_webp_is_read() -> None:
         (encode(scene())[:-200], "truncated"),
         (encode(scene())[:300], "cannot be decoded"),
         (encode(scene(), "PNG")[:-40], "cannot be decoded"),
-        (encode(scene().convert("I;16"), "PNG"), "convert it to 8 bits a channel"),
         (encode(scene(), "WEBP", save_all=True, append_images=[scene().rotate(90)]), "is an animation"),
     ],
-    ids=["empty", "text", "gif", "truncated", "header alone", "truncated png", "16 bits", "animation"],
+    ids=["empty", "text", "gif", "truncated", "header alone", "truncated png", "animation"],
 )
 def test_what_cannot_be_used_says_why(data: bytes, message: str) -> None:
     assert message in (check(data) or "")
