@@ -22,7 +22,11 @@ def get_config() -> ConfigDict:
     model.variant = placeholder(str)
     model.activation = placeholder(str)  # lenet5 modern, lenet1d, mlp: relu, tanh, scaled_tanh, identity
     model.pooling = placeholder(str)  # lenet5 modern, lenet1d: max, average
-    model.hidden = placeholder(tuple)  # mlp: units of each hidden layer
+    model.widths = placeholder(tuple)  # lenet5 modern, lenet1d: maps that each convolution makes
+    model.kernels = placeholder(tuple)  # lenet5 modern, lenet1d: side of each convolution's kernels
+    model.padding = placeholder(tuple)  # lenet5 modern, lenet1d: pixels of zeros around what each convolution sees
+    model.pools = placeholder(tuple)  # lenet5 modern, lenet1d: side of the pooling behind each convolution; 1: none
+    model.hidden = placeholder(tuple)  # lenet5 modern, lenet1d, mlp: units of each hidden dense layer
     model.dropout = placeholder(float)  # probability of zeroing a unit of a dense layer
     model.batch_norm = placeholder(bool)  # vgg: batch normalisation behind each convolution
     model.init = placeholder(str)  # vgg: initial kernels: glorot, gaussian (as printed in the paper), he
@@ -45,6 +49,7 @@ def get_config() -> ConfigDict:
     dataset.classes = placeholder(int)  # the data has it: largest label + 1, or the number of class names
     dataset.class_names = placeholder(tuple)  # the data has them
     dataset.channels = placeholder(int)  # the data has it
+    dataset.channel_order = "RGB"  # in which the network takes colours: RGB or BGR; everywhere else they are RGB
     dataset.mean = placeholder(tuple)  # of the training images by channel, pixels being 0..1; the data has it
     dataset.std = placeholder(tuple)
     dataset.covariance = placeholder(tuple)  # of the channels, row by row; the data has it

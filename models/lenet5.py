@@ -11,28 +11,37 @@ from jax.typing import DTypeLike
 
 from models.geometry import windows
 from models.layers import Convolution, Dense, Dropout, Series
-from models.network import Network
+from models.network import Network, NetworkError
 from models.pooling import AveragePool, MaxPool
 
 POOLINGS = {"max": MaxPool, "average": AveragePool}
 
 
 class LeNet5(Network):
-    """Two convolutions, each with a pooling behind it, and three dense layers.
+    """Convolutions, each with a pooling behind it, then dense layers: two and three of them in LeNet-5.
 
     The stages carry the paper's names (section II.B): C1, S2, C3, S4, C5, F6, and "output" for the logits. Here every
     map of C3 sees all six of S2, and the head is a dense layer: on a 32x32 image with one channel and ten classes there
     are 156 + 2,416 + 48,120 + 10,164 + 850 = 61,706 parameters. C5 is a convolution in the paper; on the 5x5 maps that
     S4 leaves it equals the dense layer that stands here.
 
+    Other widths, kernels, paddings and depths make the small nets that people train on digits everywhere. Their stages
+    are numbered as LeNet-5's are: C for a convolution and for the dense layer that sees all maps, S for a pooling, F
+    for a further dense layer.
+
     In one dimension it reads an image row by row, so that a data set of images is one of series: 28x28 pixels are 784
     values, of which S4 sees 16 at once.
 
     Args:
       dimensions: 2, or 1 for series.
-      image_size: side of the input in pixels: 16 or more, for series 4 or more.
+      image_size: side of the input in pixels: with LeNet-5's sizes 16 or more, for series 4 or more.
       channels: channels of the input.
       classes: number of logits.
+      widths: maps that each convolution makes.
+      kernels: side of each convolution's kernels, in pixels.
+      padding: pixels of zeros around the maps that each convolution sees.
+      pools: side and stride of the pooling behind each convolution, in pixels; behind one with 1 there is none.
+      hidden: units of each dense layer before the logits.
       activation: a key of `ACTIVATIONS`.
       pooling: a key of `POOLINGS`.
       dropout: probability of zeroing a unit of C5 and F6 in training.
@@ -41,6 +50,7 @@ class LeNet5(Network):
 
     Raises:
       GeometryError: the image is too small; names the stage and the sizes.
+      NetworkError: widths, kernels, padding and pools do not have one entry for each convolution.
     """
 
     def __init__(
@@ -50,6 +60,11 @@ class LeNet5(Network):
         image_size: int = 32,
         channels: int = 1,
         classes: int = 10,
+        widths: tuple[int, ...] = (6, 16),
+        kernels: tuple[int, ...] = (5, 5),
+        padding: tuple[int, ...] = (0, 0),
+        pools: tuple[int, ...] = (2, 2),
+        hidden: tuple[int, ...] = (120, 84),
         activation: str = "relu",
         pooling: str = "max",
         dropout: float = 0.0,
@@ -57,14 +72,26 @@ class LeNet5(Network):
         rngs: nnx.Rngs,
     ) -> None:
         super().__init__((image_size, image_size, channels))
-        reading = (Series(),) if dimensions == 1 else ()
-        kernel = windows(5, dimensions=dimensions)
-        halving = POOLINGS[pooling](windows(2, stride=2, dimensions=dimensions))
-        c1 = Convolution(channels, 6, kernel, dtype=dtype, rngs=rngs)
-        self.add("C1", *reading, c1, activation=activation)
-        self.add("S2", halving)
-        self.add("C3", Convolution(6, 16, kernel, dtype=dtype, rngs=rngs), activation=activation)
-        self.add("S4", halving)
-        self.add("C5", Dense(math.prod(self.shape), 120, dtype=dtype, rngs=rngs), activation=activation)
-        self.add("F6", Dropout(dropout), Dense(120, 84, dtype=dtype, rngs=rngs), activation=activation)
-        self.add("output", Dropout(dropout), Dense(84, classes, dtype=dtype, rngs=rngs))
+        each = {"widths": widths, "kernels": kernels, "padding": padding, "pools": pools}
+        if len(set(map(len, each.values()))) > 1:
+            counts = ", ".join(f"{name}={values}" for name, values in each.items())
+            raise NetworkError(f"{counts}: must have one entry for each convolution")
+        reading: tuple[Series, ...] = (Series(),) if dimensions == 1 else ()
+        number = 0
+        for width, kernel, around, pool in zip(*each.values(), strict=True):
+            number += 1
+            window = windows(kernel, padding=around, dimensions=dimensions)
+            convolution = Convolution(self.shape[-1], width, window, dtype=dtype, rngs=rngs)
+            self.add(f"C{number}", *reading, convolution, activation=activation)
+            reading = ()
+            if pool > 1:
+                number += 1
+                self.add(f"S{number}", POOLINGS[pooling](windows(pool, stride=pool, dimensions=dimensions)))
+        for place, units in enumerate(hidden):
+            number += 1
+            # C5 is a convolution in the paper. Dropout stands behind each of these layers, so before the next.
+            dropped = (Dropout(dropout),) if place else ()
+            dense = Dense(math.prod(self.shape), units, dtype=dtype, rngs=rngs)
+            self.add(f"F{number}" if place else f"C{number}", *dropped, dense, activation=activation)
+        dropped = (Dropout(dropout),) if hidden else ()
+        self.add("output", *dropped, Dense(math.prod(self.shape), classes, dtype=dtype, rngs=rngs))

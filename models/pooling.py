@@ -191,10 +191,10 @@ class AdaptiveAveragePool(Elementwise):
         """Return `[B, size, size, C]` of `[B, H, W, C]`."""
         for axis, length in enumerate(x.shape[1:-1], start=1):
             if length != self.size:
-                x = jnp.moveaxis(jnp.tensordot(x, jnp.asarray(self._shares(length), x.dtype), (axis, 1)), -1, axis)
+                x = jnp.moveaxis(jnp.tensordot(x, jnp.asarray(self.shares(length), x.dtype), (axis, 1)), -1, axis)
         return x
 
-    def _shares(self, length: int) -> np.ndarray:
+    def shares(self, length: int) -> np.ndarray:
         """Of each row that comes in (columns) in each that goes out (rows)."""
         places, index = np.arange(length), np.arange(self.size)[:, np.newaxis]
         within = (places >= index * length // self.size) & (places < -((index + 1) * length // -self.size))
@@ -220,4 +220,4 @@ class AdaptiveAveragePool(Elementwise):
         if self.output(shape) == shape:
             return 0
         *sides, channels = shape
-        return channels * math.prod(int((self._shares(side) > 0).sum()) for side in sides)
+        return channels * math.prod(int((self.shares(side) > 0).sum()) for side in sides)

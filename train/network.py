@@ -49,7 +49,7 @@ def _module(config: ConfigDict, key: jax.Array) -> Network:
     except GeometryError as error:
         raise UserError(f"config.dataset.image_size={size}: too small for {config.model.name}: {error}") from error
     except NetworkError as error:
-        raise UserError(f"config.model.variant={config.model.variant}: {error}") from error
+        raise UserError(f"config.model: {error}") from error
 
 
 def _split(module: nnx.Module) -> tuple[nnx.GraphDef, PyTree, PyTree]:

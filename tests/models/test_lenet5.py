@@ -7,6 +7,7 @@ from scipy.signal import correlate
 
 from models import LeNet5
 from models.arithmetic import GeometryError
+from models.network import NetworkError
 
 
 def images(count: int = 2, size: int = 32, channels: int = 1) -> jax.Array:
@@ -99,3 +100,35 @@ def test_a_series_is_read_row_by_row() -> None:
         np.testing.assert_allclose(stages["C1"][0, :, channel], np.maximum(expected, 0), atol=1e-5)
     with pytest.raises(GeometryError, match="stage C3: a 5 window makes 0 of a 2 map"):
         LeNet5(dimensions=1, image_size=3, rngs=nnx.Rngs(0))
+
+
+def test_other_sizes_make_the_nets_that_people_train_on_digits() -> None:
+    """Those of PyTorch's basic MNIST example: 3x3 convolutions, one pooling, 128 units, 1,199,882 parameters."""
+    network = LeNet5(
+        image_size=28,
+        widths=(32, 64),
+        kernels=(3, 3),
+        padding=(0, 0),
+        pools=(1, 2),
+        hidden=(128,),
+        rngs=nnx.Rngs(0),
+    )
+    assert {name: activation.shape[1:] for name, activation in network.stages(images(size=28))} == {
+        "C1": (26, 26, 32),
+        "C2": (24, 24, 64),
+        "S3": (12, 12, 64),
+        "C4": (128,),
+        "output": (10,),
+    }
+    assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(network, nnx.Param))) == 1_199_882
+
+
+def test_padding_keeps_the_size_and_no_hidden_layer_is_a_linear_head() -> None:
+    network = LeNet5(image_size=28, widths=(8,), kernels=(5,), padding=(2,), pools=(2,), hidden=(), rngs=nnx.Rngs(0))
+    stages = {name: activation.shape[1:] for name, activation in network.stages(images(size=28))}
+    assert stages == {"C1": (28, 28, 8), "S2": (14, 14, 8), "output": (10,)}
+
+
+def test_each_convolution_takes_one_of_each_size() -> None:
+    with pytest.raises(NetworkError, match=r"widths=\(6, 16\), kernels=\(5,\), .*: must have one entry for each"):
+        LeNet5(kernels=(5,), rngs=nnx.Rngs(0))

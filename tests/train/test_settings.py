@@ -61,8 +61,8 @@ def test_every_rule_has_its_key() -> None:
         ({"train__accumulate": 3}, r"config.train.accumulate=3: must divide config.train.batch_size=128"),
         ({"schedule__warmup_epochs": 10.0}, r"warmup_epochs=10: must be below config.train.epochs=10"),
         (
-            {"model__hidden": (300,)},
-            r"config.model.hidden=\(300,\): lenet5 modern does not take it .*activation, dropout, pool",
+            {"model__name": "alexnet", "model__hidden": (300,)},
+            r"config.model.hidden=\(300,\): alexnet torchvision does not take it \(it takes dropout\)",
         ),
         ({"model__name": "mlp", "model__pooling": "max"}, r"config.model.pooling=max: mlp does not take it"),
         ({"model__variant": "1999"}, r"config.model.variant=1999: lenet5 has the variants modern, 1998"),
@@ -84,6 +84,10 @@ def test_the_chosen_gives_the_defaults() -> None:
     assert config.model.to_dict() == {
         "name": "mlp",
         "hidden": (300, 100),
+        "widths": None,
+        "kernels": None,
+        "padding": None,
+        "pools": None,
         "activation": "relu",
         "dropout": 0.0,
         "batch_norm": None,

@@ -118,10 +118,12 @@ def augment(key: jax.Array, images: jax.Array, config: ConfigDict, dataset: Conf
 def normalise(images: jax.Array, config: ConfigDict) -> jax.Array:
     """Return what a network sees of images `[B, H, W, C]`, by the section `dataset`.
 
-    Float32, 0..255 to 0..1, minus the mean and over the standard deviation; and with `permutation`, the pixels of each
-    image in another order, the same for all images.
+    Float32, 0..255 to 0..1, minus the mean and over the standard deviation; then, where `channel_order` says so, blue
+    before green before red; and with `permutation`, the pixels of each image in another order, the same for all images.
     """
     images = (images.astype(jnp.float32) / 255 - jnp.array(config.mean)) / jnp.array(config.std)
+    if config.channel_order == "BGR":
+        images = images[..., ::-1]
     if config.permutation is None:
         return images
     order = np.random.default_rng(config.permutation).permutation(images.shape[1] * images.shape[2])
