@@ -94,7 +94,7 @@ class Photos:
         Raises:
           UserError: as `load`.
         """
-        middle = partial(decode.middle_box, share=share)
+        middle = partial(decode.middle_box, share=share, size=size)
         return self._on_all_cores(lambda indices: self.load(indices, size, resize, lambda _: middle))
 
     def whole(self) -> Examples:

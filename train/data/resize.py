@@ -13,11 +13,28 @@ RESAMPLING = {
 RESIZES = (*RESAMPLING, "pad")
 
 
-def middle_box(width: int, height: int, share: float = 1.0) -> tuple[float, float, float, float]:
-    """Return left, top, right and bottom of the square in the middle whose side is a share of the shorter side."""
-    side = min(width, height) * share
-    left, top = (width - side) / 2, (height - side) / 2
-    return left, top, left + side, top + side
+def middle_box(
+    width: int, height: int, share: float = 1.0, size: int | None = None
+) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of the square in the middle whose side is a share of the shorter side.
+
+    With the size that the square will have, it is the one that torchvision prepares for its weights: as if the image
+    were scaled first, to whole pixels, and `size` of them in the middle cut out then.
+    """
+    if size is None:
+        side = min(width, height) * share
+        left, top = (width - side) / 2, (height - side) / 2
+        return left, top, left + side, top + side
+    shorter = round(size / share)  # 256 where 224 are cut out of it
+
+    def edges(length: int) -> tuple[float, float]:
+        scaled = shorter * length // min(width, height)
+        pixel = length / scaled  # of the scaled image, in pixels of this one
+        first = round((scaled - size) / 2) * pixel
+        return first, first + size * pixel
+
+    (left, right), (top, bottom) = edges(width), edges(height)
+    return left, top, right, bottom
 
 
 def resize(images: np.ndarray, size: int, method: str, share: float = 1.0) -> np.ndarray:
@@ -40,7 +57,7 @@ def resize(images: np.ndarray, size: int, method: str, share: float = 1.0) -> np
             )
         top, left = (size - height) // 2, (size - width) // 2
         return np.pad(images, ((0, 0), (top, size - height - top), (left, size - width - left), (0, 0)))
-    box = middle_box(width, height, share)
+    box = middle_box(width, height, share, size)
     result = np.empty((len(images), size, size, channels), np.uint8)
     for index, image in enumerate(images):
         picture = Image.fromarray(image[..., 0] if channels == 1 else image)

@@ -48,7 +48,7 @@ class TrainingBatches:
 
         def box(place: int) -> decode.ChooseBox:
             if not smallest:
-                return partial(middle_box, share=config.dataset.crop)
+                return partial(middle_box, share=config.dataset.crop, size=config.dataset.image_size)
             random = np.random.default_rng((config.seed, step, place))
             return partial(decode.random_box, random=random, smallest=smallest)
 
@@ -75,7 +75,7 @@ class BatchesInOrder:
     def __call__(self, number: int) -> Examples:
         """Return a batch."""
         index = np.arange(number * self.batch_size, (number + 1) * self.batch_size)
-        middle = partial(middle_box, share=self.config.crop)
+        middle = partial(middle_box, share=self.config.crop, size=self.config.image_size)
         indices = np.minimum(index, self.photos.total - 1)
         return self.photos.load(indices, self.config.image_size, self.config.resize, lambda _: middle)
 

@@ -49,6 +49,21 @@ def test_the_share_cuts_a_margin_off() -> None:
     assert np.abs(found - expected).max() <= 1
 
 
+@pytest.mark.parametrize(("width", "height"), [(341, 256), (300, 451), (97, 64), (64, 64)])
+@pytest.mark.parametrize(("size", "share"), [(56, 0.875), (64, 1.0)])
+def test_the_middle_is_what_scaling_first_and_cutting_then_leaves(
+    width: int, height: int, size: int, share: float
+) -> None:
+    """torchvision's Resize(64) and CenterCrop(56), in Pillow: the longer side is cut off to a whole number."""
+    image = scene(width, height)
+    shorter = round(size / share)
+    scaled = [shorter * side // min(width, height) for side in (width, height)]
+    left, top = (round((side - size) / 2) for side in scaled)
+    whole = image.resize(scaled, Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
+    found = crop(encode(image, "PNG"), partial(middle_box, share=share, size=size), size, "bilinear", 3)
+    assert np.abs(found - np.asarray(whole).astype(int)).max() <= 1
+
+
 @pytest.mark.parametrize(
     ("orientation", "turn"),
     [

@@ -11,6 +11,7 @@ from scipy import ndimage
 from configs import base
 from train.data import preview, transforms
 from train.data.examples import Examples
+from train.weights.published import PREPROCESSINGS
 
 
 @pytest.fixture
@@ -122,9 +123,18 @@ def test_color_noise_is_one_colour_an_image_with_the_datas_covariance() -> None:
 
 
 def test_normalise_by_channel() -> None:
-    config = ConfigDict({"mean": (0.5, 0.25), "std": (0.5, 0.125), "permutation": None})
+    config = ConfigDict({"mean": (0.5, 0.25), "std": (0.5, 0.125), "permutation": None, "channel_order": "RGB"})
     x = jnp.array([[[[255, 255], [0, 0]]]], jnp.uint8)
     np.testing.assert_allclose(transforms.normalise(x, config), [[[[1, 6], [-1, -2]]]])
+
+
+def test_a_network_of_bgr_sees_what_keras_makes_of_a_photo() -> None:
+    """keras.applications, mode "caffe": RGB to BGR, pixels 0..255 minus 103.939, 116.779, 123.68."""
+    prepared = PREPROCESSINGS["keras"]
+    config = ConfigDict({key: prepared[key] for key in ("mean", "std", "channel_order")} | {"permutation": None})
+    x = np.random.default_rng(0).integers(0, 256, (2, 3, 3, 3)).astype(np.uint8)
+    wanted = x[..., ::-1] - np.array([103.939, 116.779, 123.68])
+    np.testing.assert_allclose(transforms.normalise(jnp.asarray(x), config), wanted, atol=1e-4)
 
 
 def test_preview_has_a_row_for_each_that_is_on(tmp_path: Path, images: jax.Array) -> None:
