@@ -16,8 +16,8 @@ def get_config() -> ConfigDict:
     config.precision = "float32"  # what layers compute in: float32 or bfloat16; parameters stay float32
 
     config.model = model = ConfigDict()
-    # lenet5: modern, 1998; alexnet: torchvision, 2012, caffenet; vgg: D, A, A-LRN, B, C, E, of which vgg11, vgg13,
-    # vgg16 and vgg19 are A, B, D and E; lenet1d: for series; mlp. The first variant is the default.
+    # lenet5: modern, 1998; alexnet: torchvision, 2012, caffenet, bvlc; vgg: D, A, A-LRN, B, C, E, of which vgg11,
+    # vgg13, vgg16 and vgg19 are A, B, D and E; lenet1d: for series; mlp. The first variant is the default.
     model.name = "lenet5"
     model.variant = placeholder(str)
     model.activation = placeholder(str)  # lenet5 modern, lenet1d, mlp: relu, tanh, scaled_tanh, identity

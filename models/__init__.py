@@ -30,6 +30,7 @@ NETWORKS: Mapping[str, Mapping[str | None, Callable[..., Network]]] = {
         "torchvision": partial(AlexNet, variant="torchvision"),
         "2012": partial(AlexNet, variant="2012", image_size=227),
         "caffenet": partial(AlexNet, variant="caffenet", image_size=227),
+        "bvlc": partial(AlexNet, variant="bvlc", image_size=227),
     },
     "vgg": _vgg(*VGG.VARIANTS),
     "vgg11": _vgg("A"),

@@ -28,13 +28,14 @@ class AlexNet(Network):
     - "caffenet": Caffe's, with pooling before normalisation, and a normalisation whose alpha is divided by the number
       of channels that it looks at and whose k is 1; pooling rounds sizes up. It has as many parameters, and starts here
       as "2012" does.
+    - "bvlc": Caffe's AlexNet: the order of "2012", the normalisation and the pooling of "caffenet".
 
     Before fc6 an adaptive average pooling brings the maps to 6x6, the size that 224 (or 227) pixels leave, so that
     images of other sizes fit.
 
     Args:
       variant: one of `VARIANTS`.
-      image_size: side of the input in pixels: 63 or more, in "2012" 67, in "caffenet" 39.
+      image_size: side of the input in pixels: 63 or more, in "2012" 67, in "caffenet" and "bvlc" 39.
       channels: channels of the input.
       classes: number of logits.
       dropout: probability of zeroing a unit of fc6 and fc7 in training; in "torchvision", one of their inputs.
@@ -47,7 +48,7 @@ class AlexNet(Network):
       NetworkError: no such variant.
     """
 
-    VARIANTS = ("torchvision", "2012", "caffenet")
+    VARIANTS = ("torchvision", "2012", "caffenet", "bvlc")
 
     def __init__(
         self,
@@ -62,10 +63,10 @@ class AlexNet(Network):
     ) -> None:
         self._check(variant)
         super().__init__((image_size, image_size, channels))
-        published = variant != "torchvision"
+        published, by_caffe = variant != "torchvision", variant in ("caffenet", "bvlc")
         init = nnx.initializers.normal(0.01) if published else nnx.initializers.he_normal()
         one, zero = nnx.initializers.ones, nnx.initializers.zeros
-        norm = LocalResponseNorm(alpha=1e-4 / 5, k=1.0) if variant == "caffenet" else LocalResponseNorm()
+        norm = LocalResponseNorm(alpha=1e-4 / 5, k=1.0) if by_caffe else LocalResponseNorm()
         for number, (width, side, stride, padding) in enumerate(_PAPER if published else _ONE_TOWER, start=1):
             in_towers = published and number in _IN_TOWERS
             convolution = Convolution(
@@ -79,10 +80,10 @@ class AlexNet(Network):
                 rngs=rngs,
             )
             self.add(f"conv{number}", convolution, activation="relu")
-            if variant == "2012" and number in _NORMALISED:
+            if variant in ("2012", "bvlc") and number in _NORMALISED:
                 self.add(f"norm{number}", norm)
             if number in _POOLED:
-                self.add(f"pool{number}", MaxPool(windows(3, stride=2, ceil=variant == "caffenet")))
+                self.add(f"pool{number}", MaxPool(windows(3, stride=2, ceil=by_caffe)))
             if variant == "caffenet" and number in _NORMALISED:
                 self.add(f"norm{number}", norm)
         self.add_classifier(

@@ -31,6 +31,8 @@ def main() -> None:
         raise UserError("--run=FOLDER is missing: a run folder that scripts.train has made")
     folder = RunFolder(Path(_RUN.value).expanduser())
     source = _SOURCE.value or folder.config.dataset.source
+    if not source:
+        raise UserError("--source=URI is missing: imported weights come without test images")
     write = outputs.json_output(_OUTPUT.value)
     figures = {"source": source, "protocol": _PROTOCOL.value} | evaluate_run(folder, source)
     for name, value in figures.items():

@@ -9,31 +9,36 @@ from train.errors import UserError
 from train.run import to_json, write_whole
 
 
-def json_output(path: str | None) -> Callable[[dict[str, Any]], None]:
-    """Return a function that writes --output (or nothing, without one), having made sure before the work that it can.
+def file(path: str) -> Path:
+    """Return the path of a file that is to be written, having made sure before the work that it can.
 
     Raises:
       UserError: it cannot.
     """
-    target = Path(path).expanduser() if path else None
-    if target is not None and target.is_dir():
+    target = Path(path).expanduser()
+    if target.is_dir():
         raise UserError(f"--output={path}: is a folder; name a file")
-    if target is not None and not os.access(target.absolute().parent, os.W_OK):
+    if not os.access(target.absolute().parent, os.W_OK):
         raise UserError(f"--output={path}: there is no folder {target.parent} that can be written to")
+    return target
+
+
+def json_output(path: str | None) -> Callable[[dict[str, Any]], None]:
+    """Return a function that writes --output, or nothing, without one.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    target = file(path) if path else None
     return lambda value: write_whole(target, to_json(value)) if target else None
 
 
 def picture(path: str) -> Path:
-    """Return the path of a picture that is to be drawn, having made sure before the work that it can.
+    """Return the path of a picture that is to be drawn.
 
     Raises:
       UserError: it is neither PNG nor SVG, or cannot be written there.
     """
-    target = Path(path).expanduser()
-    if target.is_dir():
-        raise UserError(f"{path}: is a folder; name a file")
-    if target.suffix.lower() not in (".png", ".svg"):
+    if Path(path).suffix.lower() not in (".png", ".svg"):
         raise UserError(f"{path}: must end in .png or .svg")
-    if not os.access(target.absolute().parent, os.W_OK):
-        raise UserError(f"{path}: there is no folder {target.parent} that can be written to")
-    return target
+    return file(path)

@@ -11,7 +11,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 ROOMS = ("models", "train", "configs", "scripts")
 # What each room may import of ours. Scripts and tests may import everything.
 MAY = {"models": {"models"}, "train": {"train", "models"}, "configs": {"configs"}, "scripts": set(ROOMS)}
-PEERS = ("torch", "tensorflow")
+PEERS = ("torch", "tensorflow", "keras", "onnxruntime")
 FILES = [file for room in ROOMS for file in sorted((CHECKOUT / room).rglob("*.py"))]
 
 
@@ -62,11 +62,26 @@ def test_models_know_no_data_and_no_runs() -> None:
     assert third_party("models") == {"jax", "flax", "numpy"}
 
 
+def importers(package: str) -> set[str]:
+    return {file.stem for file in FILES if package in imports(file)}
+
+
 def test_torch_is_the_peers_alone_and_tensorflow_the_builders() -> None:
-    importers = {package: {file.stem for file in FILES if package in imports(file)} for package in PEERS}
-    assert importers == {"torch": {"torch_side", "torch_networks"}, "tensorflow": {"tfds_build"}}
+    there = {package: importers(package) for package in PEERS}
+    assert there == {
+        "torch": {"torch_side", "torch_networks"},
+        "tensorflow": {"tfds_build"},
+        "keras": set(),
+        "onnxruntime": set(),
+    }
     named = {"train.benchmark.torch_side", "train.benchmark.torch_networks"}
     assert not any(name in file.read_text() for file in FILES for name in named if file.stem not in ("torch_side",))
+
+
+def test_what_an_extra_brings_is_imported_where_it_is_needed() -> None:
+    assert importers("safetensors") == {"safetensors_reader", "exporting"}
+    assert importers("h5py") == {"hdf5_listing", "keras_writer"}
+    assert importers("onnx") == {"onnx_reader", "onnx_writer"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(CHECKOUT)))
@@ -96,5 +111,9 @@ def test_modules_do_not_shadow_packages() -> None:
         "torch",
         "tensorflow",
         "tensorflow_datasets",
+        "onnx",
+        "h5py",
+        "safetensors",
+        "keras",
     }
     assert not ours & (third_party | sys.stdlib_module_names)

@@ -121,6 +121,19 @@ class Checkpoints:
         except Exception as error:  # tensorstore, Orbax and the system raise types of their own for a full disk
             raise self._cannot_write(error) from error
 
+    def save_network(self, params: PyTree, stats: PyTree) -> None:
+        """Begin to write a network that was not trained here, as the checkpoint of step 0.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        # Orbax copies NumPy's arrays, and jax's not.
+        network = jax.device_put({"params": params, "stats": stats, "ema": {}}, jax.devices("cpu")[0])
+        try:
+            self._manager.save(0, args=ocp.args.Composite(network=ocp.args.StandardSave(network)))
+        except Exception as error:  # as in `save`
+            raise self._cannot_write(error) from error
+
     def wait(self) -> None:
         """Return when everything is on disk.
 

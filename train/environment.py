@@ -32,6 +32,18 @@ _CHECKOUT = Path(__file__).resolve().parent.parent
 def describe(source: str, data: Dataset) -> dict[str, Any]:
     """Return what environment.json holds."""
     counts = {"train": data.train, "validation": data.validation, "test": data.test}
+    return machine() | {
+        "data": {
+            "source": source,
+            "fingerprint": data.fingerprint,
+            "counts": {role: images.total for role, images in counts.items() if images is not None},
+            "skipped": data.skipped,
+        },
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Return what of it does not depend on data."""
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command_line": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),
@@ -41,12 +53,6 @@ def describe(source: str, data: Dataset) -> dict[str, Any]:
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "packages": {name: metadata.version(name) for name in _PACKAGES},
         "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
-        "data": {
-            "source": source,
-            "fingerprint": data.fingerprint,
-            "counts": {role: images.total for role, images in counts.items() if images is not None},
-            "skipped": data.skipped,
-        },
     }
 
 

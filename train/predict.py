@@ -164,7 +164,7 @@ def sized(data: bytes, config: ConfigDict) -> np.ndarray:
     """
     size = config.image_size
     if config.resize != "pad":
-        middle = partial(middle_box, share=config.crop)
+        middle = partial(middle_box, share=config.crop, size=size)
         return decode.crop(data, middle, size, config.resize, config.channels)
     image = decode.pixels(data, config.channels)
     height, width, _ = image.shape

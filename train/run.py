@@ -79,6 +79,8 @@ class RunFolder:
         return cls(path)
 
     def _must_be(self, config: ConfigDict, fingerprint: str) -> None:
+        if "weights" in self.environment:
+            raise UserError(f"{self.path}: holds imported weights, which no training goes on; choose another --workdir")
         different = settings.differences(self.config, config)
         if fingerprint != self.environment["data"]["fingerprint"]:
             different.append(

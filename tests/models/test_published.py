@@ -53,6 +53,7 @@ def test_dropout_stands_where_it_did(make, stages: list[str]) -> None:
     [
         ("2012", LocalResponseNorm(size=5, alpha=1e-4, beta=0.75, k=2.0), ["norm1", "norm2"]),  # section 3.3
         ("caffenet", LocalResponseNorm(size=5, alpha=1e-4 / 5, beta=0.75, k=1.0), ["norm1", "norm2"]),  # its prototxt
+        ("bvlc", LocalResponseNorm(size=5, alpha=1e-4 / 5, beta=0.75, k=1.0), ["norm1", "norm2"]),  # likewise
         ("torchvision", None, []),
     ],
 )
@@ -63,16 +64,16 @@ def test_norms_of_alexnet(variant: str, norm: LocalResponseNorm | None, stages: 
         {norm} if norm else set()
     )
     pools = {layer for stage in network.plan for layer in stage.layers if isinstance(layer, MaxPool)}
-    assert pools == {MaxPool(windows(3, stride=2, ceil=variant == "caffenet"))}  # Caffe rounds up
+    assert pools == {MaxPool(windows(3, stride=2, ceil=variant in ("caffenet", "bvlc")))}  # Caffe rounds up
 
 
 def test_caffe_rounds_up_where_it_matters() -> None:
     # At 224 pixels conv1 leaves 54: Caffe pools them to 27, others to 26.
     shapes = {}
-    for variant in ("2012", "caffenet"):
+    for variant in ("2012", "caffenet", "bvlc"):
         network = nnx.eval_shape(lambda variant=variant: AlexNet(variant=variant, image_size=224, rngs=nnx.Rngs(0)))
         shapes[variant] = {row.name: row.shape for row in rows(network)}["pool1"][0]
-    assert shapes == {"2012": 26, "caffenet": 27}
+    assert shapes == {"2012": 26, "caffenet": 27, "bvlc": 27}
 
 
 @pytest.mark.parametrize(

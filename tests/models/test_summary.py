@@ -26,7 +26,7 @@ FORMS = {
     f"{name} {variant or ''}".strip(): (make, size)
     for name, size in (("lenet5", 32), ("lenet1d", 8), ("alexnet", 224), ("vgg", 224), ("mlp", 28))
     for variant, make in NETWORKS[name].items()
-} | {f"alexnet {variant}": (NETWORKS["alexnet"][variant], 227) for variant in ("2012", "caffenet")}
+} | {f"alexnet {variant}": (NETWORKS["alexnet"][variant], 227) for variant in ("2012", "caffenet", "bvlc")}
 
 
 def shapes(make: Callable[..., Network], **options) -> Network:
@@ -45,6 +45,7 @@ def summary(name: str, variant: str | None, **options) -> list[Row]:
         ("lenet5", "1998", {}, 60_000),  # LeCun et al. 1998, section II.B
         ("alexnet", "2012", {"image_size": 227}, 60_965_224),
         ("alexnet", "caffenet", {"image_size": 227}, 60_965_224),
+        ("alexnet", "bvlc", {"image_size": 227}, 60_965_224),
         # torchvision's documentation.
         ("alexnet", "torchvision", {}, 61_100_840),
         ("vgg", "A", {}, 132_863_336),
@@ -96,6 +97,7 @@ def test_macs_are_the_published_ones(name: str, variant: str | None, options: di
         ("alexnet", "torchvision", 63),
         ("alexnet", "2012", 67),
         ("alexnet", "caffenet", 39),
+        ("alexnet", "bvlc", 39),
         ("vgg", "A", 32),
         ("vgg", "D", 32),
     ],
@@ -124,8 +126,8 @@ def test_alexnets_shapes() -> None:
         "fc7": (4096,),
         "fc8": (1000,),
     }
-    order = [row.name for row in summary("alexnet", "caffenet", image_size=227)]
-    assert order[:6] == ["conv1", "pool1", "norm1", "conv2", "pool2", "norm2"]
+    for variant, first in (("caffenet", ["conv1", "pool1", "norm1"]), ("bvlc", ["conv1", "norm1", "pool1"])):
+        assert [row.name for row in summary("alexnet", variant, image_size=227)][:3] == first
     torchvision = {row.name: row.shape for row in summary("alexnet", "torchvision")}
     assert [torchvision[f"conv{number}"] for number in range(1, 6)] == [
         *((55, 55, 64), (27, 27, 192), (13, 13, 384), (13, 13, 256), (13, 13, 256))

@@ -1,0 +1,91 @@
+"""The model card (Mitchell et al. 2019, arXiv 1810.03993): what one must know to use an exported file, in Markdown."""
+
+from pathlib import Path
+
+from models import full_name
+from train import network
+from train.run import RunFolder, write_whole
+from train.settings import to_json
+
+_LOAD = {
+    "safetensors": "`safetensors.torch.load_file(FILE)` is the state_dict of the network in PyTorch, whose images are "
+    "`[B, C, H, W]`.",
+    "torch": "`torch.load(FILE, weights_only=True)` is the state_dict of the network in PyTorch, whose images are "
+    "`[B, C, H, W]`.",
+    "keras": "`model.load_weights(FILE)` of the same layers in Keras 3, channels last; images are `[B, H, W, C]`. "
+    "Batch normalisation, where there is one, takes epsilon=1e-5.",
+    "onnx": "`onnxruntime.InferenceSession(FILE)`; its input `images` is `[B, C, H, W]`, its output `logits`.",
+    "stablehlo": "`jax.export.deserialize(open(FILE, 'rb').read()).call(images)`, images being `[B, H, W, C]`: logits.",
+}
+
+
+def write(folder: RunFolder, kind: str, output: Path) -> None:
+    """Write `OUTPUT.md`.
+
+    Args:
+      folder: the run.
+      kind: the file's format.
+      output: the file.
+    """
+    write_whole(output.with_name(f"{output.name}.md"), _text(folder, kind, output.name))
+
+
+def _text(folder: RunFolder, kind: str, name: str) -> str:
+    config, result, environment = folder.config, folder.result or {}, folder.environment
+    dataset = config.dataset
+    parameters = network.count_parameters(network.describe(config)[1])
+    weights, test = environment.get("weights"), result.get("test")
+    if weights:
+        origin = f"Weights from `{weights['file']}` (SHA-256 {weights['sha256']})"
+        origin += f", the published {weights['published']}." if weights["published"] else "."
+        if weights["proof"]:
+            origin += f" Their outputs are the source's, within {weights['proof']['relative']:.1g} of the largest."
+    else:
+        counts = ", ".join(f"{count:,} for {role}" for role, count in environment["data"]["counts"].items())
+        origin = f"Trained on `{dataset.source.partition(':')[0]}` images ({counts})."
+    figures = (
+        f"Accuracy {test['accuracy']:.2%} on {test['count']:,} {result['test_split']} images, loss {test['loss']:.4f}."
+        if test
+        else "None measured in this run; `python -m scripts.evaluate --run=RUN --source=URI` does."
+    )
+    middle = (
+        "set in the middle of zeros"
+        if dataset.resize == "pad"
+        else f"of which the middle square ({dataset.crop:.4g} of the shorter side) is scaled ({dataset.resize})"
+    )
+    order = f", in the order {dataset.channel_order}" if dataset.channels == 3 else ""
+    names = dataset.class_names or tuple(map(str, range(dataset.classes)))
+    more = f", ...: {len(names):,}, all in the config below" if len(names) > 20 else ""
+    classes = ", ".join(names[:20]) + more
+    scrambled = "" if dataset.permutation is None else f"\n- pixels permuted by NumPy's generator {dataset.permutation}"
+    return f"""# {name}
+
+{full_name(config.model.name, config.model.variant)}, {parameters:,} parameters. {origin}
+
+## How to load it
+
+{_LOAD[kind].replace("FILE", repr(name))}
+
+## How images are prepared
+
+- {dataset.image_size}x{dataset.image_size} pixels with {dataset.channels} channels{order}, {middle}
+- pixels from 0..255 to 0..1, minus the mean {_numbers(dataset.mean)}, over the deviation {_numbers(dataset.std)} (by \
+channel, in the order RGB){scrambled}
+
+## Figures
+
+{figures}
+
+## Classes
+
+{classes}
+
+## Config
+
+```json
+{to_json(config)}```
+"""
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.7g}" for value in values)
