@@ -48,6 +48,7 @@ def get_config() -> ConfigDict:
     dataset.split_seed = 0  # of those two choices, so that `seed` varies the training and not the examination
     dataset.classes = placeholder(int)  # the data has it: largest label + 1, or the number of class names
     dataset.class_names = placeholder(tuple)  # the data has them
+    dataset.class_ids = placeholder(tuple)  # what other sources call the same classes, such as WordNet's numbers
     dataset.channels = placeholder(int)  # the data has it
     dataset.channel_order = "RGB"  # in which the network takes colours: RGB or BGR; everywhere else they are RGB
     dataset.mean = placeholder(tuple)  # of the training images by channel, pixels being 0..1; the data has it

@@ -20,8 +20,7 @@ from ml_collections import config_flags
 from models import NETWORKS, full_name
 from scripts import command
 from train.errors import UserError
-from train.weights import importing, printing, proof
-from train.weights.published import PREPROCESSINGS
+from train.weights import importing, printing, proof, published
 from train.weights.settling import HEADS
 
 _WEIGHTS = flags.DEFINE_string("weights", None, "The file.")
@@ -29,7 +28,10 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder that is made.")
 _MODEL = flags.DEFINE_string("model", None, f"The network: {', '.join(NETWORKS)}. Published files and our own say it.")
 _VARIANT = flags.DEFINE_string("variant", None, "Its variant. Default: the network's first.")
 _PREPROCESSING = flags.DEFINE_enum(
-    "preprocessing", None, list(PREPROCESSINGS), "How images are prepared, where it is as for published weights."
+    "preprocessing",
+    None,
+    list(published.PREPROCESSINGS),
+    "How images are prepared, where it is as for published weights.",
 )
 _HEAD = flags.DEFINE_enum(
     "head",
@@ -37,11 +39,14 @@ _HEAD = flags.DEFINE_enum(
     HEADS,
     "drop: begin the last layer anew; drop_dense: all dense layers. Both take config.dataset.classes.",
 )
+_CLASS_NAMES = flags.DEFINE_string("class_names", None, "A file with a class's name a line, or imagenet.")
 _DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Print what would be done with each tensor, and do nothing.")
 _VERIFY = flags.DEFINE_string(
     "verify", None, "A .npz file with the source's inputs, and its outputs, probabilities or stages by our names."
 )
-_TOLERANCE = flags.DEFINE_float("tolerance", proof.TOLERANCE, "Largest difference, relative to the largest value.")
+_TOLERANCE = flags.DEFINE_float(
+    "tolerance", proof.TOLERANCE, "Largest difference, relative to the largest value.", lower_bound=0, upper_bound=1
+)
 
 
 def main() -> None:
@@ -55,6 +60,9 @@ def main() -> None:
         if value is not None:
             config.model[key] = value
             given.add(f"model.{key}")
+    if _CLASS_NAMES.value:
+        config.dataset.update(published.class_names(_CLASS_NAMES.value))
+        given |= {"dataset.class_names", "dataset.class_ids"}
     workdir = Path(_WORKDIR.value or "").expanduser()
     if not _DRY_RUN.value:
         importing.vacant(workdir)
@@ -73,7 +81,12 @@ def main() -> None:
                 f"{weights}: is not the same network here: {over.name} differs by {over.relative:.2g} of its largest "
                 f"value, more than --tolerance={_TOLERANCE.value:g}; nothing was written"
             )
-        proven = {"file": pairs.name, "images": images, "relative": max(each.relative for each in differences)}
+        proven = {
+            "file": pairs.name,
+            "images": images,
+            "relative": max(each.relative for each in differences),
+            "of": [each.name for each in differences],
+        }
     importing.write(plan, made, workdir, proven)
     print(f"{workdir}: {full_name(config.model.name, config.model.variant)}, {printing.origin(plan)}")
 

@@ -183,12 +183,13 @@ def _complete_classes(config: ConfigDict, uri: str, source: Source) -> None:
     """Set class_names and classes, and hold every label against them."""
     class_names = source.class_names
     if class_names is not None:
-        if config.class_names is not None and config.class_names != class_names:
+        if config.class_names is not None and class_names not in (config.class_names, config.class_ids):
             raise UserError(
                 f"{uri}: its classes are {_shortly(class_names)}; those of config.dataset.class_names "
                 f"are {_shortly(config.class_names)}"
             )
-        config.class_names = class_names
+        if class_names != config.class_ids:
+            config.class_names = class_names
     if config.class_names is not None:
         if config.classes not in (None, len(config.class_names)):
             raise UserError(f"config.dataset.classes={config.classes}: there are {len(config.class_names)} class names")

@@ -38,8 +38,14 @@ def _text(folder: RunFolder, kind: str, name: str) -> str:
     if weights:
         origin = f"Weights from `{weights['file']}` (SHA-256 {weights['sha256']})"
         origin += f", the published {weights['published']}." if weights["published"] else "."
-        if weights["proof"]:
-            origin += f" Their outputs are the source's, within {weights['proof']['relative']:.1g} of the largest."
+        if proof := weights["proof"]:
+            origin += f" Proved equal to the source, within {proof['relative']:.1g} of the largest value, on "
+            origin += f"{proof['images']} images: {', '.join(proof['of'])}."
+        if weights["new_layers"]:
+            origin += f" Begun anew, and not trained: {', '.join(weights['new_layers'])}."
+        origin += (
+            f" Images are prepared as {weights['preprocessing']}; the names of the classes: {weights['class_names']}."
+        )
     else:
         counts = ", ".join(f"{count:,} for {role}" for role, count in environment["data"]["counts"].items())
         origin = f"Trained on `{dataset.source.partition(':')[0]}` images ({counts})."
@@ -53,7 +59,8 @@ def _text(folder: RunFolder, kind: str, name: str) -> str:
         if dataset.resize == "pad"
         else f"of which the middle square ({dataset.crop:.4g} of the shorter side) is scaled ({dataset.resize})"
     )
-    order = f", in the order {dataset.channel_order}" if dataset.channels == 3 else ""
+    colours = f"3 channels, in the order {dataset.channel_order}" if dataset.channels == 3 else "1 channel, gray"
+    in_order = " (red, green, blue)" if dataset.channels == 3 else ""
     names = dataset.class_names or tuple(map(str, range(dataset.classes)))
     more = f", ...: {len(names):,}, all in the config below" if len(names) > 20 else ""
     classes = ", ".join(names[:20]) + more
@@ -68,9 +75,9 @@ def _text(folder: RunFolder, kind: str, name: str) -> str:
 
 ## How images are prepared
 
-- {dataset.image_size}x{dataset.image_size} pixels with {dataset.channels} channels{order}, {middle}
-- pixels from 0..255 to 0..1, minus the mean {_numbers(dataset.mean)}, over the deviation {_numbers(dataset.std)} (by \
-channel, in the order RGB){scrambled}
+- {dataset.image_size}x{dataset.image_size} pixels with {colours}, {middle}
+- pixels from 0..255 to 0..1, minus the mean {_numbers(dataset.mean)}, over the deviation {_numbers(dataset.std)}\
+{in_order}{scrambled}
 
 ## Figures
 

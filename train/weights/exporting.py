@@ -12,6 +12,7 @@ from jax import export as jax_export
 from ml_collections import ConfigDict
 
 from models import Network
+from models.layers import LocalResponseNorm
 from train import devices
 from train.checkpoints import load_network
 from train.errors import UserError
@@ -113,6 +114,8 @@ def _safetensors(trained: Trained, path: Path) -> None:
 def _keras(trained: Trained, path: Path) -> None:
     from train.weights import keras_writer
 
+    if any(isinstance(layer, LocalResponseNorm) for stage in trained.network.plan for layer in stage.layers):
+        raise UserError("--format=keras: Keras has no local response normalisation; choose onnx, torch or stablehlo")
     known = names.tables(trained.network)
     table = known.get("Keras", names.stages)(trained.network)
     layers: dict[str, tuple[str, list[np.ndarray]]] = {}

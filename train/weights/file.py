@@ -45,6 +45,7 @@ class WeightsFile:
         Keras) or `[*window, in, out]` and `[in, out]` and H, W, C.
       states: keys of a config, dotted, that the file itself gives values to.
       operations: what the file's network does, where the file says it (ONNX, whole Keras models).
+      ordered: whether the layers stand in the network's order, and not in that of their names.
       ignored: tensors that no network needs, such as counters.
     """
 
@@ -55,6 +56,7 @@ class WeightsFile:
     channels_first: bool = True
     states: Mapping[str, Any] = field(default_factory=dict)
     operations: Operations | None = None
+    ordered: bool = True
     ignored: tuple[Tensor, ...] = ()
 
     def kernels(self, kind: str) -> dict[str, Shape]:

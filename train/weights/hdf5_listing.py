@@ -71,4 +71,4 @@ if __name__ == "__main__":
     try:
         print(json.dumps(listing(sys.argv[1])))
     except Exception as error:
-        sys.exit(str(error) or type(error).__name__)
+        sys.exit(str(error.args[0]) if error.args else type(error).__name__)  # a KeyError's text has quotation marks

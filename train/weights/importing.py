@@ -36,6 +36,8 @@ class Plan(NamedTuple):
       config: complete.
       network: with shapes in the place of arrays.
       match: which tensor goes where.
+      preprocessing: who says how images are prepared.
+      class_names: who says what the classes are called.
     """
 
     file: WeightsFile
@@ -44,6 +46,8 @@ class Plan(NamedTuple):
     config: ConfigDict
     network: Network
     match: Match
+    preprocessing: str
+    class_names: str
 
 
 def plan(config: ConfigDict, given: Iterable[str], path: Path, *, preprocessing: str | None, head: str) -> Plan:
@@ -66,7 +70,20 @@ def plan(config: ConfigDict, given: Iterable[str], path: Path, *, preprocessing:
     built = settling.complete(config, given, file, known, preprocessing, head)
     dense = matching.dense_layers(built)
     dropped = {"keep": [], "drop": dense[-1:], "drop_dense": dense}[head]
-    return Plan(file, digests, known, config, built, matching.match(file, built, dropped))
+    prepared = preprocessing or (known.preprocessing if known else None)
+    by_flags = "the flags say" if "dataset.mean" in given else "the file says"
+    named_by_flags = "the flags" if "dataset.class_names" in given else "the file"
+    named = "ImageNet's" if known and head == "keep" else named_by_flags if config.dataset.class_names else "numbers"
+    return Plan(
+        file,
+        digests,
+        known,
+        config,
+        built,
+        matching.match(file, built, dropped),
+        f"{prepared} has it" if prepared else by_flags,
+        named,
+    )
 
 
 def read(plan: Plan) -> tuple[nnx.GraphDef, PyTree, PyTree]:
@@ -111,6 +128,7 @@ def write(plan: Plan, made: tuple[nnx.GraphDef, PyTree, PyTree], workdir: Path, 
     """
     began = time.perf_counter()
     vacant(workdir)
+    workdir = workdir.absolute()
     draft = workdir.with_name(f".{workdir.name}.draft")
     file, config = plan.file, plan.config
     source = {
@@ -120,6 +138,8 @@ def write(plan: Plan, made: tuple[nnx.GraphDef, PyTree, PyTree], workdir: Path, 
         "published": plan.known.name if plan.known else None,
         "names": plan.match.table,
         "new_layers": plan.match.fresh,
+        "preprocessing": plan.preprocessing,
+        "class_names": plan.class_names,
         "proof": proven,
     }
     data: dict[str, Any] = {"source": "", "fingerprint": None, "counts": {}, "skipped": []}

@@ -62,7 +62,9 @@ def read(path: Path) -> WeightsFile:
         if model.get("class_name") == "Sequential":
             steps = _steps(path, model["config"]["layers"])
             states = {"dataset.image_size": steps.input_shape[0], "dataset.channels": steps.input_shape[2], **states}
-    return WeightsFile(path, "keras", layers, channels_first=False, states=states, operations=steps)
+    # A model of Keras 3 that is neither sequential nor functional has its layers under the names of attributes.
+    ordered = "layer_names" in items[root]["attributes"] or any(place.startswith("/layers/") for place in items)
+    return WeightsFile(path, "keras", layers, channels_first=False, states=states, operations=steps, ordered=ordered)
 
 
 def _listing(path: Path) -> Listing:

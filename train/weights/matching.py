@@ -1,11 +1,13 @@
 """Which tensor of a file goes where in a network: by a table of names, or, for small nets, by order."""
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from models import MLP, LeNet5
 from models.network import Network
 from train.errors import UserError
 from train.weights import layout, names
@@ -34,11 +36,13 @@ class Match(NamedTuple):
       table: by which names were matched.
       rows: a row for each array of the network.
       problems: what is missing, has another shape, or is too much; a line each, empty where all is well.
+      left_out: of the file's dense layers, those that the network here begins anew.
     """
 
     table: str
     rows: list[Row]
     problems: list[str]
+    left_out: list[Tensor]
 
     @property
     def fresh(self) -> list[str]:
@@ -88,9 +92,20 @@ def match(file: WeightsFile, network: Network, dropped: Iterable[str]) -> Match:
             problems.append(f"another shape: {tensor.name} has {tensor.shape}, {slot.name} takes {wanted}")
         else:
             rows.append(Row(slot, tensor, layout.action(slot, file.channels_first)))
+    replaced = _replaced(file, slots, table, dropped)
+    left_out = [tensor for layer in replaced for tensor in file.layers[layer].values()]
     every = [*(tensor for layer in file.layers.values() for tensor in layer.values()), *file.others]
+    used |= {tensor.name for tensor in left_out}
     problems += [f"too much: {tensor.name} {tensor.shape}" for tensor in every if tensor.name not in used]
-    return Match(name, rows, problems)
+    return Match(name, rows, problems, left_out)
+
+
+def _replaced(file: WeightsFile, slots: list[Slot], table: names.Table, dropped: tuple[str, ...]) -> list[str]:
+    """Return which of the file's dense layers are left out, whatever they are called: all of them, or the last."""
+    kept = {table.get(slot.layer) for slot in slots if slot.layer not in dropped}
+    beside = [layer for layer in file.kernels("dense") if layer not in kept]
+    named = [table[layer] for layer in dropped if table.get(layer) in beside]
+    return beside if len(dropped) > 1 else (named or beside[-1:])[: len(dropped)]
 
 
 ORDER = "order"
@@ -109,14 +124,32 @@ def dense_layers(network: Network) -> list[str]:
 
 
 def _table(file: WeightsFile, network: Network, slots: list[Slot]) -> tuple[str, names.Table]:
-    """Choose the table that knows the most of the file's layers; small nets and graphs, which have any, go by order."""
+    """Choose the table that knows the most of the file's layers; small nets and graphs, which have any, go by order.
+
+    Raises:
+      UserError: their order is not known either.
+    """
     known = {name: make(network) for name, make in names.tables(network).items()}
     known_layers = {name: sum(layer in file.layers for layer in table.values()) for name, table in known.items()}
     best = max(known_layers, key=known_layers.__getitem__)
     layers = {slot.layer: slot.kind for slot in slots}
-    if known_layers[best] == len(layers) or (file.operations is None and list(known) != ["stages"]):
+    goes_by_order = file.operations is not None or isinstance(network, LeNet5 | MLP)
+    if known_layers[best] == len(layers) or not goes_by_order:
         return best, known[best]
+    _check_order(file)
     return ORDER, _by_order(file, layers)
+
+
+def _check_order(file: WeightsFile) -> None:
+    """Refuse layers in the order of their names where that may not be the network's: two could change places."""
+    for kind in () if file.ordered else ("convolution", "dense"):
+        shapes = file.kernels(kind)
+        numbered = len({re.sub(r"\d+", "#", name) for name in shapes}) == 1  # conv1, conv2; features.0, features.3
+        if not numbered and len(set(shapes.values())) < len(shapes):
+            raise UserError(
+                f"{file.path}: which of its layers comes first is not known: they stand in alphabetical order "
+                f"({', '.join(shapes)}), and some have the same shape; save it as .pth, which keeps the network's order"
+            )
 
 
 def _by_order(file: WeightsFile, layers: dict[str, str]) -> names.Table:

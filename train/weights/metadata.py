@@ -24,6 +24,7 @@ PREPROCESSING = (
     "permutation",
     "classes",
     "class_names",
+    "class_ids",
 )
 # Characters; the names of ImageNet's thousand classes take some 20,000.
 _LARGEST = 2**20

@@ -69,11 +69,12 @@ def stages(network: Network) -> Table:
 def tables(network: Network) -> Mapping[str, Callable[[Network], Table]]:
     """Return the tables that know a network."""
     if isinstance(network, VGG):
-        has_lrn = any(stage.name == "norm1" for stage in network.plan)
-        known = (
-            {} if has_lrn else {"torchvision": torchvision, "torchvision before 2017": torchvision_2016, "timm": timm}
-        )
-        return known | {"Keras": keras, "stages": stages}
+        convolutions = (layer for stage in network.plan for layer in network.layers_of(stage))
+        sides = {layer.kernel_shape[0] for layer in convolutions if isinstance(layer, Convolution)}
+        if sides != {3} or any(stage.name == "norm1" for stage in network.plan):  # C and A-LRN are the paper's alone
+            return {"stages": stages}
+        of_torch = {"torchvision": torchvision, "torchvision before 2017": torchvision_2016, "timm": timm}
+        return of_torch | {"Keras": keras, "stages": stages}
     if isinstance(network, AlexNet) and not any(stage.name == "norm1" for stage in network.plan):
         return {"torchvision": torchvision, "stages": stages}
     return {"stages": stages}

@@ -113,8 +113,10 @@ def of_network(network: Network) -> Operations:
     return steps
 
 
-def difference(theirs: Operations, ours: Operations) -> str | None:
-    """Say where two networks part, or nothing where they do the same."""
+def difference(theirs: Operations, ours: Operations, head: str) -> str | None:
+    """Say where two networks part, or nothing where they do the same, as far as `head` (settling.HEADS) keeps them."""
+    if head != "keep":
+        theirs, ours = (_until_dense(steps, last=head == "drop") for steps in (theirs, ours))
     if theirs.input_shape != ours.input_shape:
         return f"it takes images of {theirs.input_shape}, here they are {ours.input_shape}"
     for place, (there, here) in enumerate(zip(theirs, ours, strict=False), start=1):
@@ -124,6 +126,14 @@ def difference(theirs: Operations, ours: Operations) -> str | None:
         more, who = (theirs, "it") if len(theirs) > len(ours) else (ours, "the network here")
         return f"{who} goes on with {more[min(len(theirs), len(ours))]}"
     return None
+
+
+def _until_dense(steps: Operations, *, last: bool) -> Operations:
+    """Return the steps before the last dense layer, or before the first."""
+    places = [place for place, step in enumerate(steps) if step.kind == "dense"] or [len(steps)]
+    kept = Operations(steps.input_shape)
+    kept.extend(steps[: places[-1 if last else 0]])
+    return kept
 
 
 def small_network(steps: Operations, refuse: str) -> dict[str, Any]:

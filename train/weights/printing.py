@@ -28,6 +28,8 @@ def print_plan(plan: Plan) -> None:
         there = (tensor.name, _by(tensor.shape)) if tensor else ("", "")
         table.add_row(*there, action, slot.name, _by(slot.shape))
     Console().print(table)
+    for tensor in plan.match.left_out:
+        print(f"left out by --head: {tensor.name} {_by(tensor.shape)}")
     for tensor in plan.file.ignored:
         print(f"not needed: {tensor.name}")
     print(f"{origin(plan)}; SHA-256 {plan.digests['sha256']}")

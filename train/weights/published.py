@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from train.errors import UserError
+
 _IMAGENET_CLASSES = Path(__file__).with_name("imagenet_classes.txt")
 # The pixel that Simonyan and Zisserman's models (and so Keras's) subtract, in RGB.
 _OXFORD_MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
@@ -189,11 +191,12 @@ PUBLISHED = (
 
 def digests(path: Path) -> dict[str, str]:
     """Return SHA-256 and MD5 of a file, in hexadecimal digits."""
-    found = {}
-    for name in ("sha256", "md5"):
-        with path.open("rb") as file:
-            found[name] = hashlib.file_digest(file, name).hexdigest()
-    return found
+    hashes = {name: hashlib.new(name) for name in ("sha256", "md5")}
+    with path.open("rb") as file:
+        while part := file.read(2**22):
+            for each in hashes.values():
+                each.update(part)
+    return {name: each.hexdigest() for name, each in hashes.items()}
 
 
 def recognise(hashes: Mapping[str, str]) -> Published | None:
@@ -203,6 +206,22 @@ def recognise(hashes: Mapping[str, str]) -> Published | None:
     )
 
 
-def imagenet_classes() -> tuple[str, ...]:
-    """Return the names of ILSVRC 2012's 1,000 classes in the order of their WordNet numbers, as all sources have it."""
-    return tuple(line.split(" ", 1)[1] for line in _IMAGENET_CLASSES.read_text().splitlines())
+def class_names(source: str) -> dict[str, tuple[str, ...]]:
+    """Return class_names, and class_ids where there are such, of the section `dataset`.
+
+    Args:
+      source: a file with a name a line; or "imagenet": ILSVRC 2012's 1,000 classes in the order of their WordNet
+        numbers, as all sources have it, which are the ids.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    path = _IMAGENET_CLASSES if source == "imagenet" else Path(source).expanduser()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--class_names={source}: cannot be read as a text ({error}); a class a line") from error
+    if source != "imagenet":
+        return {"class_names": tuple(lines)}
+    ids, names = zip(*(line.split(" ", 1) for line in lines), strict=True)
+    return {"class_names": names, "class_ids": ids}

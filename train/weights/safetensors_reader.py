@@ -29,4 +29,4 @@ def read(path: Path) -> WeightsFile:
         tensors = {name: tensor(name, file.get_slice(name).get_shape()) for name in names}
         metadata = file.metadata() or {}
         states = config_states(metadata[RECORD], path) if RECORD in metadata else {}
-    return WeightsFile(path, "safetensors", **in_layers(tensors), states=states)
+    return WeightsFile(path, "safetensors", **in_layers(tensors), states=states, ordered=False)

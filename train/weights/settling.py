@@ -12,7 +12,7 @@ from train.errors import UserError, nearest
 from train.weights import matching
 from train.weights.file import WeightsFile
 from train.weights.operations import difference, of_network, small_network
-from train.weights.published import PREPROCESSINGS, Published, imagenet_classes
+from train.weights.published import PREPROCESSINGS, Published, class_names
 
 HEADS = ("keep", "drop", "drop_dense")
 # Networks that have no sizes of their own: any number of layers, of any width.
@@ -55,7 +55,12 @@ class Statements:
             if key not in known:
                 raise UserError(f"{who} states config.{key}, which this version does not have; export it again")
             if key not in self._keys:
-                self._config.update_from_flattened_dict({key: value})
+                try:
+                    self._config.update_from_flattened_dict({key: value})
+                except (TypeError, ValueError) as error:
+                    raise UserError(
+                        f"{who or 'the file'}: config.{key} cannot be {value!r}; export it again"
+                    ) from error
                 self._keys.add(key)
             elif who and known[key] != value:
                 raise UserError(f"config.{key}={known[key]}: {who} has {value}")
@@ -102,16 +107,20 @@ def complete(
             f"--head={known.head} --config.dataset.classes=N begins them anew"
         )
     if known:
-        said.add(dict(zip(("model.name", "model.variant"), known.model, strict=True)), f"the published {known.name}")
+        name, variant = known.model
+        general = "vgg" if name.startswith("vgg") and config.model.name == "vgg" else name  # vgg D is vgg16
+        said.add({"model.name": general, "model.variant": variant}, f"the published {known.name}")
     if "model.name" not in said:
         raise UserError(f"--model=NAME is missing: {file.path.name} does not say which network it is of")
     if config.model.name not in NETWORKS:
         choices = nearest(config.model.name, NETWORKS)
         raise UserError(f"--model={config.model.name}: must be one of {', '.join(NETWORKS)}{choices}")
-    _add_what_shapes_show(config, said, file)
-    prepared = preprocessing or (known.preprocessing if known else None)
-    if prepared:
-        said.add({f"dataset.{key}": value for key, value in PREPROCESSINGS[prepared].items()})
+    _add_what_shapes_show(config, said, file, head)
+    if known and preprocessing not in (None, known.preprocessing):
+        raise UserError(f"--preprocessing={preprocessing}: the published {known.name} takes {known.preprocessing}")
+    if prepared := preprocessing or (known.preprocessing if known else None):
+        values = {f"dataset.{key}": value for key, value in PREPROCESSINGS[prepared].items()}
+        said.add(values, f"the published {known.name}" if known else "")
     needless = {"dataset.crop"} if config.dataset.resize == "pad" else set()
     needless |= {"dataset.channel_order"} if config.dataset.channels == 1 else set()
     said.require(
@@ -127,12 +136,14 @@ def complete(
             )
     if config.dataset.image_size > 100:
         said.add({"evaluate.batch_size": _BATCH_OF_PHOTOS})
-    _add_classes(config, said, file, head, imagenet=prepared is not None)
+    if known and head == "keep" and config.dataset.class_names is None:
+        said.add({f"dataset.{key}": value for key, value in class_names("imagenet").items()})
+    _add_classes(config, said, file, head)
     config.dataset.source = ""
     settings.resolve(config)
     described = nnx.merge(*network.describe(config))
-    if file.operations is not None and head == "keep":
-        there = difference(file.operations, of_network(described))
+    if file.operations is not None:
+        there = difference(file.operations, of_network(described), head)
         if there:
             raise UserError(f"{file.path}: is not {full_name(config.model.name, config.model.variant)}: {there}")
     return described
@@ -148,7 +159,7 @@ def _add_what_the_file_says(said: Statements, file: WeightsFile, head: str) -> N
     said.add({key: states[key] for key in open_to_flags})
 
 
-def _add_what_shapes_show(config: ConfigDict, said: Statements, file: WeightsFile) -> None:
+def _add_what_shapes_show(config: ConfigDict, said: Statements, file: WeightsFile, head: str) -> None:
     """State the channels of images, the sizes of a small net, and whether VGG has batch normalisation."""
     name, model = file.path.name, config.model.name
     convolutions = list(file.kernels("convolution").values())
@@ -159,26 +170,26 @@ def _add_what_shapes_show(config: ConfigDict, said: Statements, file: WeightsFil
     if model not in SMALL or config.model.variant not in (None, "modern"):
         return
     widths = [shape[0] if file.channels_first else shape[-1] for shape in file.kernels("dense").values()]
-    unseen = {"model.activation": _UNSEEN["model.activation"]} if model == "mlp" else _UNSEEN
+    sizes: dict[str, Any] = {
+        "model.widths": tuple(shape[0] if file.channels_first else shape[-1] for shape in convolutions),
+        "model.kernels": tuple(shape[2] if file.channels_first else shape[0] for shape in convolutions),
+        "model.hidden": tuple(widths[:-1]),
+    }
+    unseen = _UNSEEN
+    if file.operations is not None:
+        sizes, unseen = small_network(file.operations, name), {}
     if model == "mlp":
-        said.add({"model.hidden": tuple(widths[:-1])}, name)
-    elif file.operations is not None:
-        said.add(small_network(file.operations, name), name)
-        unseen = {}
-    else:
-        said.add(
-            {
-                "model.widths": tuple(shape[0] if file.channels_first else shape[-1] for shape in convolutions),
-                "model.kernels": tuple(shape[2] if file.channels_first else shape[0] for shape in convolutions),
-                "model.hidden": tuple(widths[:-1]),
-            },
-            name,
-        )
+        sizes = {key: value for key, value in sizes.items() if key in ("model.hidden", "model.activation")}
+        unseen = {key: example for key, example in unseen.items() if key == "model.activation"}
+    hidden = sizes.pop("model.hidden")
+    said.add(sizes, name)
+    # Where a head is left out, a flag may say that the file has none, or that there are to be other layers.
+    said.add({"model.hidden": hidden}, name if head == "keep" else "")
     said.require(unseen, f"what is between the layers of {name} does not stand in it")
 
 
-def _add_classes(config: ConfigDict, said: Statements, file: WeightsFile, head: str, *, imagenet: bool) -> None:
-    """State how many classes there are, and their names where they are ImageNet's."""
+def _add_classes(config: ConfigDict, said: Statements, file: WeightsFile, head: str) -> None:
+    """State how many classes there are."""
     if config.dataset.class_names is not None:
         said.add({"dataset.classes": len(config.dataset.class_names)}, "config.dataset.class_names")
     if head == "keep":
@@ -194,5 +205,3 @@ def _add_classes(config: ConfigDict, said: Statements, file: WeightsFile, head: 
             f"{file.path.name}: has no head that could say how many classes there are; leave it out with --head=drop "
             "(or --head=drop_dense, with all dense layers) and give --config.dataset.classes=N"
         )
-    if imagenet and config.dataset.classes == 1000:
-        said.add({"dataset.class_names": imagenet_classes()})

@@ -307,3 +307,15 @@ def test_real_photos(real_data: Path) -> None:
     source = read(real_data / "hymenoptera256")
     assert source.class_names == ("ants", "bees")
     assert {role: photos.total for role, photos in source.splits.items()} == {"train": 244, "validation": 153}
+
+
+def test_folders_may_carry_the_ids_of_a_networks_classes(root: Path) -> None:
+    config = base.get_config().dataset
+    config.update(class_names=("formica rufa", "apis mellifera"), class_ids=("ants", "bees"), classes=2)
+    config.update(channels=3, mean=(0.5,) * 3, std=(0.25,) * 3)
+    photos, split, _ = dataset.load_test(config, f"folder:{root}", "another")
+    assert (photos.total, split) == (10, "all")
+    assert config.class_names == ("formica rufa", "apis mellifera")
+    config.class_ids = ("bees", "ants")  # in another order they are other classes
+    with pytest.raises(UserError, match=r"its classes are 2 \(ants, bees\)"):
+        dataset.load_test(config, f"folder:{root}", "another")

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import onnx
 import pytest
 from safetensors.numpy import save_file
 
@@ -191,8 +192,15 @@ def test_a_published_file_is_known_by_its_hash(tmp_path: Path, monkeypatch: pyte
     made = plan(tmp_path / "weights.pth", {"dataset.classes": 1000}, "drop")
     assert made.known == known
     assert (made.config.model.name, made.config.dataset.image_size) == ("alexnet", 224)
-    assert made.config.dataset.class_names[:2] == ("tench", "goldfish")
+    assert made.config.dataset.class_names is None  # a new head knows no class yet
+    assert made.preprocessing == "torchvision has it"
     assert made.config.evaluate.batch_size == 50
+    for keys, preprocessing, message in (
+        ({}, "keras", r"--preprocessing=keras: the published alexnet.pth takes torchvision"),
+        ({"dataset.mean": (0.5, 0.5, 0.5)}, None, r"config.dataset.mean=\(0.5, .*: the published alexnet.pth has"),
+    ):
+        with pytest.raises(UserError, match=message):
+            plan(tmp_path / "weights.pth", {"dataset.classes": 1000} | keys, "drop", preprocessing)
     with pytest.raises(UserError, match=r"config\.model\.name=vgg16: the published alexnet\.pth has alexnet"):
         plan(tmp_path / "weights.pth", {"dataset.classes": 1000, "model.name": "vgg16"}, "drop")
 
@@ -236,8 +244,84 @@ def test_the_table_of_published_files_is_sound() -> None:
 def test_imagenets_classes_are_in_the_common_order(real_data: Path) -> None:
     """Keras's imagenet_class_index.json has them all."""
     index = json.loads((real_data / "imagenet_index" / "imagenet_class_index.json").read_text())
-    wanted = [index[str(place)][1].replace("_", " ") for place in range(1000)]
-    assert list(published.imagenet_classes()) == wanted
+    named = published.class_names("imagenet")
+    assert list(named["class_names"]) == [index[str(place)][1].replace("_", " ") for place in range(1000)]
+    assert list(named["class_ids"]) == [index[str(place)][0] for place in range(1000)]
+
+
+def test_class_names_come_from_a_file_with_one_a_line(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("ant\nbee or wasp\n")
+    assert published.class_names(str(tmp_path / "names.txt")) == {"class_names": ("ant", "bee or wasp")}
+    with pytest.raises(UserError, match=r"--class_names=none.txt: cannot be read"):
+        published.class_names("none.txt")
+
+
+@pytest.mark.parametrize("order", [("begin", "middle", "nearly", "over"), ("a", "z", "b", "c")])
+def test_an_order_that_nobody_knows_is_refused(order: tuple[str, ...], tmp_path: Path) -> None:
+    widths = (64, 32, 32, 32, 10)
+    tensors = {
+        f"{name}.weight": drawn(after, before) for name, before, after in zip(order, widths, widths[1:], strict=False)
+    }
+    keys = GRAY | {"model.name": "mlp", "model.activation": "relu", "dataset.image_size": 8, "dataset.channels": 1}
+    with pytest.raises(UserError, match=r"which of its layers comes first is not known: .*; save it as .pth"):
+        plan(saved(tmp_path, tensors), keys)
+    torch_writer.write(tmp_path / "net.pth", tensors, "{}")
+    _, params, _ = importing.read(plan(tmp_path / "net.pth", keys))
+    for place, name in enumerate(order[:-1], start=1):
+        np.testing.assert_array_equal(params[f"hidden{place}"]["kernel"], tensors[f"{name}.weight"].T)
+
+
+def test_another_classifier_than_the_tables_can_be_left_out(tmp_path: Path) -> None:
+    """VGG-11's convolutions under torchvision's names, and one dense layer behind them, as people have on CIFAR."""
+    channels, tensors = 3, {}
+    for place, width in zip((0, 3, 6, 8, 11, 13, 16, 18), (64, 128, 256, 256, 512, 512, 512, 512), strict=True):
+        tensors |= {f"features.{place}.weight": drawn(width, channels, 3, 3), f"features.{place}.bias": drawn(width)}
+        channels = width
+    tensors |= {"classifier.weight": drawn(10, 512), "classifier.bias": drawn(10)}
+    path = saved(tmp_path, tensors)
+    keys = {"model.name": "vgg11", "dataset.classes": 2, "dataset.image_size": 32}
+    made = plan(path, keys, "drop_dense", "torchvision")
+    assert made.match.fresh == ["fc6", "fc7", "fc8"]
+    assert {tensor.name for tensor in made.match.left_out} == {"classifier.weight", "classifier.bias"}
+    assert not made.match.problems
+
+
+@pytest.mark.parametrize("head", ["keep", "drop", "drop_dense"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_graph_that_does_something_else_is_refused_with_or_without_its_head(
+    stride: int, head: str, tmp_path: Path
+) -> None:
+    side = 28 // stride
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "k"], ["c"], strides=[stride] * 2, pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("Relu", ["c"], ["r"]),
+        onnx.helper.make_node("Flatten", ["r"], ["f"]),
+        onnx.helper.make_node("Gemm", ["f", "w"], ["y"]),
+    ]
+    arrays = {"k": drawn(4, 1, 3, 3), "w": drawn(4 * side**2, 10)}
+    values = [
+        onnx.helper.make_tensor_value_info(name, 1, shape) for name, shape in (("x", [1, 1, 28, 28]), ("y", [1, 10]))
+    ]
+    weights = [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    graph = onnx.helper.make_graph(nodes, "net", values[:1], values[1:], weights)
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "net.onnx")
+    keys = {key: value for key, value in GRAY.items() if key != "dataset.image_size"} | {"model.name": "lenet5"}
+    keys |= {} if head == "keep" else {"dataset.classes": 3}
+    if stride == 1:
+        assert plan(tmp_path / "net.onnx", keys, head).config.model.padding == (1,)
+    else:
+        with pytest.raises(UserError, match=r"is not lenet5 modern: its step 1 is convolution to 14x14x4 \(.*stride"):
+            plan(tmp_path / "net.onnx", keys, head)
+
+
+def test_a_stated_depth_says_that_the_file_has_no_head(tmp_path: Path) -> None:
+    tensors = mnist_example()
+    del tensors["fc2.weight"], tensors["fc2.bias"]
+    path = saved(tmp_path, tensors)
+    made = plan(path, EVERYTHING | {"dataset.classes": 3, "model.hidden": (128,)}, "drop")
+    assert made.match.fresh == ["output"]
+    assert not made.match.problems
+    np.testing.assert_array_equal(importing.read(made)[1]["C4"]["bias"], tensors["fc1.bias"])
 
 
 def test_a_network_with_other_layers_is_refused(tmp_path: Path) -> None:

@@ -97,19 +97,20 @@ def test_what_is_shared_and_what_holds_itself_comes_back_as_such() -> None:
 
 @pytest.mark.parametrize("by", ["_rebuild_tensor", "_rebuild_tensor_v2"])
 def test_a_tensor_is_noted_and_not_made(by: str) -> None:
-    made = tensor((2, 3), (1, 4), 5, of=storage("7", 14, "DoubleStorage"), by=by)
+    made = tensor((2, 3), (1, 4), 5, of=storage("7", 15, "DoubleStorage"), by=by)
     parameter = name("torch._utils", "_rebuild_parameter") + several(made, FALSE, NONE) + REDUCE
     for body in (made, parameter):
         view, _ = pickles.load(program(body), "F")
-        assert view == View(Storage("7", view.storage.dtype, 14), 5, (2, 3), (1, 4))
+        assert view == View(Storage("7", view.storage.dtype, 15), 5, (2, 3), (1, 4))
         assert view.storage.dtype == "float64"
+    # Its last number is the fifteenth: 5 + 1 * 1 + 2 * 4, counted from 0.
+    assert "of a storage with 14 numbers" in refused(program(tensor((2, 3), (1, 4), 5, of=storage("7", 14), by=by)))
 
 
 def test_what_an_ordered_dict_has_besides_its_items_is_left_out() -> None:
     shadows = b"".join(text(method) + NONE for method in ("items", "values", "get", "_metadata"))
     back, _ = pickles.load(program(table({}) + DICT + MARK + shadows + SETITEMS + BUILD), "F")
     assert back == {}
-    assert back.items() is not None
 
 
 COMMAND = text("touch RAN")
@@ -273,14 +274,10 @@ def test_lengths_that_are_not_there_take_no_memory(body: bytes) -> None:
     assert peak < 2**20
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        NONE + b"\x85" * 500_000,  # a tuple in a tuple in a tuple: to hash it takes as many calls, one within the other
-        NONE + (DUP + b"\x86") * 200,  # a pair of one and the same pair: to hash it takes 2**200 calls
-    ],
-)
-def test_tuples_that_nobody_can_hash_are_no_keys(key: bytes) -> None:
+def test_tuples_that_nobody_can_hash_are_no_keys() -> None:
+    deep = NONE + b"\x85" * 200_000  # as many calls, one within the other: the end of Python's own
+    assert "a tuple is a key" in refused(program(DICT + deep + NONE + SETITEM))
+    key = NONE + (DUP + b"\x86") * 200  # a pair of one and the same pair, and so on: 2**200 calls
     for body in (DICT + key + NONE + SETITEM, DICT + MARK + key + NONE + SETITEMS, MARK + key + NONE + b"d"):
         assert "a tuple is a key" in refused(program(body))
     pairs = several(LIST + key + NONE + b"\x86" + APPEND)
@@ -294,5 +291,5 @@ def test_more_than_tables_of_tensors_take_is_not_read_on() -> None:
 
 
 def test_a_name_that_moves_the_cursor_or_fills_the_screen_stays_one_line() -> None:
-    assert "names a [2Jb.c, which" in refused(program(text("a\n\x1b[2Jb").replace(b"\n", b"\r") + text("c") + b"\x93"))
+    assert "names a  [2Jb.c, which" in refused(program(text("a\n\x1b[2Jb") + text("c") + b"\x93"))
     assert refused(program(text("a" * 100_000) + text("b\nc") + b"\x93")).endswith("alone from PyTorch")

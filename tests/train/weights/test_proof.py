@@ -67,6 +67,8 @@ def test_one_number_that_differs_is_found_wherever_it_is(name: str, value: float
             r"takes inputs and at least one of C1, .*; it has \['outputs'\]",
         ),
         (lambda arrays: {"inputs": arrays["inputs"]}, "takes inputs and at least one of"),
+        (lambda arrays: {name: array[:0] for name, array in arrays.items()}, "must be numbers, and some"),
+        (lambda arrays: arrays | {"C1": np.array(["one"])}, "C1 must be numbers, and some"),
         (lambda arrays: arrays | {"conv9": arrays["C1"]}, "conv9 are no stages; there are C1, S2, C3, S4, C5, F6"),
         (lambda arrays: arrays | {"inputs": arrays["inputs"][..., :30]}, r"inputs are \(32, 30, 1\), .* \(32, 32, 1\)"),
         (
