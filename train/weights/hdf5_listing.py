@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 
 MEMORY = 2**30  # bytes; Python and the library take 200 MB
-SECONDS = 10  # of computing; for one of Keras's largest models it takes a tenth of one
+SECONDS = 5  # of computing; a whole model of Keras takes a tenth of one
 # The attributes that Keras writes and the reader needs.
 ATTRIBUTES = ("layer_names", "weight_names", "model_config", "name")
 
@@ -34,16 +34,16 @@ def listing(path: str) -> dict[str, dict[str, Any]]:
             place, group = waiting.pop()
             found[place] = _attributes(group)
             for name in group:
-                path = f"{place}/{name}"
+                below = f"{place}/{name}"
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    found[path] = {"link": True}
+                    found[below] = {"link": True}
                 elif not isinstance(item := group[name], h5py.Group):
-                    found[path] = _attributes(item) | (_data(item) if isinstance(item, h5py.Dataset) else {})
+                    found[below] = _attributes(item) | (_data(item) if isinstance(item, h5py.Dataset) else {})
                 elif item in seen:  # a group may be linked from within itself
-                    found[path] = {"link": True}
+                    found[below] = {"link": True}
                 else:
                     seen.add(item)
-                    waiting.append((path, item))
+                    waiting.append((below, item))
     return found
 
 

@@ -72,7 +72,7 @@ def _listing(path: Path) -> Listing:
     # As many threads as there are cores would each take of the process's memory.
     lister = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"})
     if lister.returncode < 0:
-        raise ValueError("HDF5's library finds no end in it")
+        raise ValueError("HDF5's library does not come to its end")
     if lister.returncode:
         raise ValueError(lister.stderr.strip().rpartition("\n")[2])
     items: Listing = json.loads(lister.stdout)

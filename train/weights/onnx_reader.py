@@ -20,6 +20,7 @@ from train.weights.operations import Operation, Operations
 _NOTHING = ("Identity", "Dropout")
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 _NARROW = "tanh of two thirds"  # half of what LeNet-5 of 1998 activates with
+_LONGEST_SHAPE = 64  # numbers
 _ACTIVATIONS = {"Relu": "relu", "Tanh": "tanh"}
 # Ours and torch's; another epsilon is made up for in the variance.
 _EPSILON = 1e-5
@@ -59,6 +60,7 @@ class _Graph:
         self._path = path
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
         self._made: dict[str, np.ndarray] = {}  # constants that nodes have made of others
+        self._room = 2 * path.stat().st_size + 2**16  # bytes that they may still take
         images = [value for value in graph.input if value.name not in self._constants]
         sides = [side.dim_value for side in images[0].type.tensor_type.shape.dim] if len(images) == 1 else []
         if len(sides) != 4:
@@ -265,27 +267,29 @@ class _Graph:
             raise self._cannot(node, "multiplies by what none of LeNet-5, AlexNet and VGG does")
 
     def _fold(self, node: Any, attributes: dict[str, Any]) -> bool:
-        """Compute what can be known without an image: another shape of a kernel, or its transpose."""
+        """Compute what can be known without an image: another shape of a kernel, its transpose, or a shape itself."""
         if not node.input or not all(name in self._constants or name in self._made for name in node.input):
             return False
-        array = self._array(node.input[0])
+        arrays = [self._array(name) for name in node.input]
+        array, is_shape = arrays[0], sum(each.size for each in arrays) < _LONGEST_SHAPE
         match node.op_type:
             case "Reshape":
-                shape = attributes["shape"] if "shape" in attributes else self._array(node.input[1]).tolist()
-                array = array.reshape(shape)
+                array = array.reshape(attributes["shape"] if "shape" in attributes else arrays[1].tolist())
             case "Transpose":
                 array = array.transpose(attributes.get("perm"))
-            case "Gather":
-                array = np.take(array, self._array(node.input[1]), attributes.get("axis", 0))
-            case "Unsqueeze":
-                axes = attributes["axes"] if "axes" in attributes else self._array(node.input[1]).tolist()
-                array = np.expand_dims(array, tuple(axes))
-            case "Concat":
-                array = np.concatenate([self._array(name) for name in node.input], attributes["axis"])
+            case "Gather" if is_shape:
+                array = np.take(array, arrays[1], attributes.get("axis", 0))
+            case "Unsqueeze" if is_shape:
+                array = np.expand_dims(array, tuple(attributes["axes"] if "axes" in attributes else arrays[1].tolist()))
+            case "Concat" if is_shape:
+                array = np.concatenate(arrays, attributes["axis"])
             case "Identity":
                 pass
             case _:
                 return False
+        self._room -= array.nbytes
+        if self._room < 0:
+            raise ValueError("its nodes make more of its constants than it holds")
         self._made[node.output[0]] = array
         return True
 

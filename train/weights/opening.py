@@ -26,6 +26,8 @@ def open_weights(path: Path, image_size: int | None = None) -> WeightsFile:
             start = file.read(16)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    if not start:
+        raise UserError(f"{path}: is empty; --weights takes one of {FORMATS}")
     try:
         if start[8:9] == b"{":  # behind the length of a header in JSON, which may begin with any byte
             from train.weights import safetensors_reader
@@ -35,8 +37,7 @@ def open_weights(path: Path, image_size: int | None = None) -> WeightsFile:
             from train.weights import torch_reader
 
             return torch_reader.read_zip(path)
-        # A pickle's first byte, and of no other format here; the oldest pickles have none, and are read to be refused.
-        if start.startswith(b"\x80") or (start and path.suffix in (".pth", ".pt")):
+        if start.startswith(b"\x80"):  # a pickle's first byte, and of no other format here
             from train.weights import torch_reader
 
             return torch_reader.read_legacy(path)
@@ -52,7 +53,10 @@ def open_weights(path: Path, image_size: int | None = None) -> WeightsFile:
             from train.weights import onnx_reader
 
             return onnx_reader.read(path, image_size)
+        if path.suffix in (".pth", ".pt"):  # the oldest pickles have no first byte; this one is read to be refused
+            from train.weights import torch_reader
+
+            return torch_reader.read_legacy(path)
     except ImportError as error:
         raise UserError(f"{path}: takes the package {error.name}; pip install -e '.[weights]'") from error
-    kind = "is empty" if not start else "is of none of these kinds"
-    raise UserError(f"{path}: {kind}: {FORMATS}")
+    raise UserError(f"{path}: is of none of these kinds: {FORMATS}")

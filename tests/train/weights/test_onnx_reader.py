@@ -328,6 +328,27 @@ def test_claims_of_large_images_take_no_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
 
 
+@pytest.mark.parametrize("kind", ["Concat", "Gather", "Reshape"])
+def test_constants_that_grow_from_node_to_node_take_no_memory(kind: str, tmp_path: Path) -> None:
+    nodes = {
+        "Concat": [helper.make_node("Concat", [f"k{n}"] * 2, [f"k{n + 1}"], axis=0) for n in range(40)],  # 2**40 times
+        "Gather": [helper.make_node("Gather", ["k0", "indices"], ["k1"], axis=0)],  # 100,000 times
+        "Reshape": [
+            helper.make_node(
+                "Transpose" if n % 2 else "Reshape", [f"k{n}"], [f"k{n + 1}"], **({} if n % 2 else {"shape": [50, 20]})
+            )
+            for n in range(5000)
+        ],
+    }[kind]
+    constants = CONSTANTS | {"k0": np.ones((10, 100), np.float32), "indices": np.zeros(10**5, np.int64)}
+    path = saved(tmp_path / "net.onnx", model([*nodes, *LENET], constants))
+    tracemalloc.start()
+    line = refused(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+    assert "is not on the path" in line or "its nodes make more of its constants than it holds" in line
+
+
 def test_names_that_cannot_be_shown_are_refused(tmp_path: Path) -> None:
     strange = helper.make_node("Conv", ["x", "a\nb"], ["y"])
     assert "'a\\nb' is no name of a layer" in refused(saved(tmp_path / "net.onnx", model([strange], {"a\nb": KERNEL})))

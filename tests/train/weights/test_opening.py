@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,9 +63,8 @@ def test_a_format_is_known_by_its_first_bytes(name: str, suffix: str, tmp_path: 
     path = MAKERS[name](tmp_path / name)
     arrays = read_all(path)
     renamed = path.rename(tmp_path / f"renamed{suffix}")
-    if name != "net.onnx" or suffix != ".pth":  # ONNX has no mark; where it claims to be a pickle it is read as such
-        for back, wanted in zip(read_all(renamed).values(), arrays.values(), strict=True):
-            np.testing.assert_array_equal(back, wanted)
+    for back, wanted in zip(read_all(renamed).values(), arrays.values(), strict=True):
+        np.testing.assert_array_equal(back, wanted)
 
 
 def test_links_are_followed(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_what_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 def test_an_empty_file_and_a_page_of_the_web_are_refused(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"net{suffix}"
     path.write_bytes(b"")
-    assert refused(path).startswith(("is empty: ", "cannot be read as a"))
+    assert refused(path) == f"is empty; --weights takes one of {FORMATS}"
     for text in (b"<!DOCTYPE html>\n<html><body>404</body></html>", b"version https://git-lfs.github.com/spec/v1\n"):
         path.write_bytes(text)
         assert refused(path).startswith(("is of none of these kinds: ", "cannot be read as a"))
@@ -111,9 +111,11 @@ def test_a_package_that_is_not_there_is_named(
     name: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = MAKERS[name](tmp_path / name)
-    module = "train.weights.safetensors_reader"
-    monkeypatch.delitem(__import__("sys").modules, module, raising=False)
-    monkeypatch.setitem(__import__("sys").modules, package, None)
+    read_all(path)
+    if package == "safetensors":  # imported by its reader, which is imported once
+        monkeypatch.delitem(sys.modules, "train.weights.safetensors_reader")
+        monkeypatch.delattr("train.weights.safetensors_reader")
+    monkeypatch.setitem(sys.modules, package, None)
     assert refused(path) == f"takes the package {package}; pip install -e '.[weights]'"
 
 
