@@ -82,6 +82,8 @@ RULES: Mapping[str, Rule] = {
     "dataset.classes": between(2),
     "dataset.channels": lambda value: None if value in (1, 3) else "must be 1 (gray) or 3 (RGB)",
     "dataset.channel_order": one_of("RGB", "BGR"),
+    "dataset.class_names": every(lambda name: None, str),
+    "dataset.class_ids": every(lambda name: None, str),
     "dataset.mean": every(between(-math.inf), float, int),
     "dataset.std": every(between(0, above=True), float, int),
     "dataset.covariance": every(between(-math.inf), float, int),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import Command
+from train.weights import torch_writer
 
 CODE = b"\x80\x02cos\nsystem\nX\x08\x00\x00\x00touch it\x85R."  # a pickle that would run a command
 STATED = [
@@ -57,6 +58,21 @@ def test_a_dry_run_prints_every_tensors_way_and_writes_nothing(
     for word in ("Parameter5", "8x1x5x5", "OIHW to HWIO", "C1/kernel", "5x5x1x8", "output/bias"):
         assert word in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_a_name_in_a_file_is_printed_as_it_stands(command: Command, tmp_path: Path) -> None:
+    tensors = {"c[/b].weight": np.zeros((4, 9), np.float32), "d[red].weight": np.zeros((2, 4), np.float32)}
+    torch_writer.write(tmp_path / "net.pth", tensors, "{}")
+    flags = [
+        "--model=mlp",
+        "--config.model.activation=relu",
+        "--config.dataset.image_size=3",
+        "--config.dataset.channels=1",
+    ]
+    done = command("import_weights", f"--weights={tmp_path / 'net.pth'}", "--dry_run", *flags, *STATED[1:])
+    assert done.returncode == 0, done.stderr
+    assert "c[/b].weight" in done.stdout
+    assert "d[red].weight" in done.stdout
 
 
 def test_a_wrong_proof_fails_and_leaves_nothing(

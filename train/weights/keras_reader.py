@@ -133,13 +133,15 @@ def _steps(path: Path, layers: list[dict[str, Any]]) -> Operations:
             raise UserError(f"{path}: layer {config['name']} has its channels first; save the model channels last")
         match kind:
             case "Conv2D":
-                steps.slide("convolution", _windows(steps, config), config["filters"], groups=config.get("groups", 1))
+                steps.slide(
+                    "convolution", _windows(steps, config), _count(config, "filters"), groups=config.get("groups", 1)
+                )
             case "MaxPooling2D" | "AveragePooling2D":
                 if kind.startswith("Average") and config["padding"] == "same":
                     raise UserError(f"{path}: layer {config['name']} averages over padding")
                 steps.slide("max_pool" if kind.startswith("Max") else "average_pool", _windows(steps, config))
             case "Dense":
-                steps.dense(config["units"])
+                steps.dense(_count(config, "units"))
             case "Rescaling":
                 raise UserError(
                     f"{path}: layer {config['name']} prepares images; save the model without it, and give "
@@ -159,6 +161,12 @@ def _steps(path: Path, layers: list[dict[str, Any]]) -> Operations:
         elif activation != "linear":
             raise UserError(f"{path}: layer {config['name']} activates with {activation}, as none of our networks does")
     return steps
+
+
+def _count(config: dict[str, Any], key: str) -> int:
+    if not isinstance(config[key], int) or config[key] < 1:
+        raise ValueError(f"layer {config['name']} has {config[key]!r} {key}")
+    return config[key]
 
 
 def _windows(steps: Operations, config: dict[str, Any]) -> tuple[Window, ...]:

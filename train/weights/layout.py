@@ -114,7 +114,8 @@ def to_ours(array: np.ndarray, slot: Slot, channels_first: bool) -> np.ndarray:
             array = array.reshape(slot.shape[-1], channels, *spatial)
         array = np.moveaxis(array, (0, 1), (-1, -2))
     copy = _aligned(array.shape)
-    copy[...] = array
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes Inf, which is refused by name
+        copy[...] = array
     return copy.reshape(slot.shape)
 
 

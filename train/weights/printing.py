@@ -2,6 +2,7 @@
 
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from train.weights.importing import Plan
@@ -25,7 +26,7 @@ def print_plan(plan: Plan) -> None:
     for column in ("in the file", "shape", "what is done", "here", "shape"):
         table.add_column(column, overflow="fold")  # a name that is cut off is no name
     for slot, tensor, action in plan.match.rows:
-        there = (tensor.name, _by(tensor.shape)) if tensor else ("", "")
+        there = (escape(tensor.name), _by(tensor.shape)) if tensor else ("", "")
         table.add_row(*there, action, slot.name, _by(slot.shape))
     Console().print(table)
     for tensor in plan.match.left_out:

@@ -28,6 +28,7 @@ _PREPARATION = {
     "dataset.mean": "'(0.5,)'",
     "dataset.std": "'(0.5,)'",
 }
+_LARGEST_IMAGE = 4096  # pixels a side
 # Images a batch where they are photos: inference of VGG-16 takes 40 MB each.
 _BATCH_OF_PHOTOS = 50
 
@@ -134,6 +135,8 @@ def complete(
                 f"config.dataset.{key}={config.dataset[key]}: images have {config.dataset.channels} channels; "
                 "give as many numbers"
             )
+    if config.dataset.image_size > _LARGEST_IMAGE:  # a file may claim anything; dense layers would take all memory
+        raise UserError(f"config.dataset.image_size={config.dataset.image_size}: must be at most {_LARGEST_IMAGE:,}")
     if config.dataset.image_size > 100:
         said.add({"evaluate.batch_size": _BATCH_OF_PHOTOS})
     if known and head == "keep" and config.dataset.class_names is None:

@@ -96,6 +96,8 @@ def test_what_a_file_does_not_say_is_asked_for_with_an_example(tmp_path: Path) -
             {"dataset.std": (0.2, 0.2, 0.2)},
             r"config.dataset.std=\(0.2, 0.2, 0.2\): images have 1 channels; give as many",
         ),
+        ({"dataset.image_size": 5000}, r"config.dataset.image_size=5000: must be at most 4,096"),
+        ({"dataset.class_names": (1,) * 10}, r"config.dataset.class_names=\(1, .*\): must hold str"),
         ({"dataset.image_size": 4}, r"config.dataset.image_size=4: too small for lenet5"),
     ],
 )

@@ -290,6 +290,8 @@ def test_padding_is_as_keras_has_it(padding: str, strides: list[int], shape: int
         ([INPUT, layer("Dense", "a", activation="softmax"), layer("Dense")], "it stands behind the softmax of a"),
         ([INPUT, layer("Softmax", "a"), layer("ReLU")], "layer it stands behind the softmax of a, not before it"),
         ([INPUT, layer("Conv2D", padding="causal")], "it has no 'causal'"),
+        ([INPUT, layer("Conv2D", filters=0)], "layer it has 0 filters"),
+        ([INPUT, layer("Dense", units=None)], "layer it has None units"),
         ([layer("InputLayer", batch_shape=[None, 8, 9, 1])], "takes [None, 8, 9, 1], not square images"),
         ([layer("InputLayer", batch_shape=[None, None, None, 1])], "takes [None, None, None, 1], not square"),
         ([layer("InputLayer", batch_shape=[None, "8", "8", 1])], "not square images"),
