@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from configs import base
+from tests.train.weights import test_caffe_reader as caffe
 from tests.train.weights.conftest import fresh_run
 from train import devices
 from train.checkpoints import load_network
@@ -99,6 +100,30 @@ def test_timms_names_and_convolutions_are_torchvisions_dense_layers(tmp_path: Pa
         np.savez(tmp_path / "pairs.npz", inputs=images.numpy(), outputs=network(images).numpy())
     keys = {"model.name": "vgg11", "preprocessing": "torchvision"}
     assert bring(tmp_path / "net.safetensors", tmp_path / "run", tmp_path / "pairs.npz", **keys) < proof.TOLERANCE
+
+
+@pytest.mark.parametrize(("variant", "other", "old"), [("caffenet", "bvlc", False), ("bvlc", "caffenet", True)])
+def test_caffes_networks_are_those_of_torch_in_their_own_variant_alone(
+    variant: str, other: str, old: bool, tmp_path: Path
+) -> None:
+    from tests.train.weights.torch_networks import CaffeNetwork
+
+    torch.manual_seed(0)
+    network, images = CaffeNetwork(variant, classes=10), 100 * torch.randn(1, 3, 227, 227)
+    modules = [*network.convolutions, *network.dense]
+    names = [f"conv{number}" for number in range(1, 6)] + ["fc6", "fc7", "fc8"]
+    layers = [
+        caffe.layer(name, *(caffe.blob(tensor.detach().numpy(), old) for tensor in module.parameters()), old=old)
+        for name, module in zip(names, modules, strict=True)
+    ]
+    (tmp_path / "net.caffemodel").write_bytes(caffe.network(*layers))
+    with torch.no_grad():
+        np.savez(tmp_path / "pairs.npz", inputs=images.numpy(), outputs=network(images).numpy())
+    keys = {"model.name": "alexnet", "preprocessing": "caffe"}
+    for chosen, equal in ((variant, True), (other, False)):
+        keys["model.variant"] = chosen
+        gap = bring(tmp_path / "net.caffemodel", tmp_path / chosen, tmp_path / "pairs.npz", **keys)
+        assert (gap < proof.TOLERANCE) == equal
 
 
 KERAS = """

@@ -33,6 +33,29 @@ def alexnet_features() -> list[nn.Module]:
     ]
 
 
+class CaffeNetwork(nn.Module):
+    """Caffe's AlexNet, or CaffeNet, which pools before it normalises; torch divides alpha by the channels, as Caffe."""
+
+    def __init__(self, variant: str, classes: int) -> None:
+        super().__init__()
+        self.pools_first = variant == "caffenet"
+        sizes = ((3, 96, 11, 4, 0, 1), (96, 256, 5, 1, 2, 2), (256, 384, 3, 1, 1, 1), (384, 384, 3, 1, 1, 2))
+        self.convolutions = nn.ModuleList()
+        for channels, width, side, stride, padding, groups in (*sizes, (384, 256, 3, 1, 1, 2)):
+            self.convolutions.append(nn.Conv2d(channels, width, side, stride, padding, groups=groups))
+        self.dense = nn.ModuleList([nn.Linear(9216, 4096), nn.Linear(4096, 4096), nn.Linear(4096, classes)])
+        self.norm = nn.LocalResponseNorm(5, 1e-4, 0.75, 1.0)
+        self.pool = nn.MaxPool2d(3, 2, ceil_mode=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for place, convolution in enumerate(self.convolutions):
+            x = convolution(x).relu()
+            if place < 2:
+                x = self.norm(self.pool(x)) if self.pools_first else self.pool(self.norm(x))
+        x = self.pool(x).flatten(1)
+        return self.dense[2](self.dense[1](self.dense[0](x).relu()).relu())
+
+
 def vgg_features(name: str) -> list[nn.Module]:
     layers: list[nn.Module] = []
     channels = 3
