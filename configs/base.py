@@ -33,19 +33,21 @@ def get_config() -> ConfigDict:
 
     config.dataset = dataset = ConfigDict()
     # digits, idx:FOLDER, npz:FILE (or npz:PREFIX of _train.npz, _val.npz, _test.npz), folder:ROOT of class folders
-    # (or of train/, val/, test/ with class folders), tfds:NAME[/CONFIG][:VERSION]
+    # (or of train/, val/, test/ with class folders), tfds:NAME[/CONFIG][:VERSION], features:DIR (of scripts.extract)
     dataset.source = "digits"
     dataset.data_dir = placeholder(str)  # tfds: folder of prepared sets; else TFDS_DATA_DIR or ~/tensorflow_datasets
     dataset.skip_bad_images = False  # folder: leave files out that cannot be used, instead of stopping
     dataset.stream = placeholder(bool)  # decode photos batch by batch, not once into memory; the data decides
     dataset.workers = 0  # processes that decode for training; 0: threads, until Python's lock is the limit
-    dataset.image_size = 32  # side of the images that the network sees, in pixels
+    dataset.image_size = 32  # side of the images that the network sees, in pixels; None: as the weights or the network
     dataset.resize = "bilinear"  # how they get there: nearest, bilinear, bicubic, or pad (with zeros, on all sides)
     dataset.crop = 1.0  # share of the shorter side that the middle crop keeps; 0.875: 224 of 256 pixels
     dataset.validation = 0.1  # training images set aside to choose the best checkpoint: a share below 1, or a count
     dataset.test = placeholder(float)  # the same, for the test; only for sources that have no test images of their own
     dataset.permutation = placeholder(int)  # seed of one order of the pixels, the same for all images
-    dataset.split_seed = 0  # of those two choices, so that `seed` varies the training and not the examination
+    dataset.only_classes = placeholder(tuple)  # names of the classes that are used, in the order of their labels
+    dataset.per_class = placeholder(int)  # training images a class that are used; by default all
+    dataset.split_seed = 0  # of those choices, so that `seed` varies the training and not the examination
     dataset.classes = placeholder(int)  # the data has it: largest label + 1, or the number of class names
     dataset.class_names = placeholder(tuple)  # the data has them
     dataset.class_ids = placeholder(tuple)  # what other sources call the same classes, such as WordNet's numbers
@@ -91,6 +93,18 @@ def get_config() -> ConfigDict:
     train.ema = 0.0  # decay of the moving average of parameters that is evaluated and kept; 0 switches it off
 
     config.transfer = transfer = ConfigDict()
+    # scratch: the network begins with random weights. The others begin with `weights`. finetune: all layers learn.
+    # frozen: those behind the stage `frozen_until` do. stored: the same, but that stage's activations are computed once
+    # and stored. By default stored where weights are given, else scratch.
+    transfer.mode = placeholder(str)
+    transfer.weights = placeholder(str)  # a run folder, or a file that scripts.import_weights reads
+    transfer.frozen_until = placeholder(
+        str
+    )  # frozen, stored: the last stage that is frozen; by default all but the last
+    transfer.layer_decay = 1.0  # finetune: each layer learns at so many times the rate of the one behind it
+    transfer.store = placeholder(str)  # stored: folder of the activations; by default in the run folder
+    transfer.dtype = "float32"  # stored: what they are stored as: float32, float16, bfloat16
+    transfer.views = 0  # stored: augmented views of each training image; 0: the middle crop alone
     # vgg: run folder of a trained net A, whose first four convolutions and dense layers a deeper net starts with
     transfer.net_a = placeholder(str)
 

@@ -123,6 +123,38 @@ class Network(nnx.Module):
         """Return the layers of a stage of the plan."""
         return [getattr(self, layer) if isinstance(layer, str) else layer for layer in stage.layers]
 
+    def divided(self, last: str) -> tuple["Network", "Network"]:
+        """Return two networks: the stages up to the one that is named `last`, and those behind it.
+
+        Args:
+          last: a stage, but not the network's last.
+
+        Raises:
+          NetworkError: there is no such stage, or none behind it.
+        """
+        names = [stage.name for stage in self.plan]
+        if last not in names[:-1]:
+            raise NetworkError(f"stage {last!r}: must be one of {', '.join(names[:-1])}")
+        behind = names.index(last) + 1
+        shape = self.input_shape
+        for stage in self.plan[:behind]:
+            for layer in self.layers_of(stage):
+                shape = layer.output(shape)
+        first, second = self._with(self.plan[:behind]), self._with(self.plan[behind:])
+        first.shape = second.input_shape = shape
+        return first, second
+
+    def _with(self, plan: tuple[Stage, ...]) -> "Network":
+        """Return this network with some of its stages, and without the layers of others."""
+        part = nnx.clone(self)
+        kept = {layer for stage in plan for layer in stage.layers}
+        for stage in self.plan:
+            for layer in stage.layers:
+                if isinstance(layer, str) and layer not in kept:
+                    delattr(part, layer)
+        part.plan = plan
+        return part
+
     def stages(self, x: jax.Array, *, key: jax.Array | None = None) -> Iterator[tuple[str, jax.Array]]:
         """Yield (name, activation) of each stage for a batch `[B, *spatial, C]`; with a key, as in training."""
         x, activation = jnp.asarray(x), "identity"

@@ -11,6 +11,7 @@ if not __package__:
 from pathlib import Path
 
 from absl import flags
+from ml_collections import config_flags
 
 from scripts import command
 from train import loop, settings
@@ -32,7 +33,8 @@ def main() -> None:
         rows = preview.save(dataset.load(config.dataset).train, config, path)
         print(f"{path}: rows from the top: {', '.join(rows)}")
     elif _WORKDIR.value:
-        loop.train(config, Path(_WORKDIR.value).expanduser())
+        given = config_flags.get_override_values(flags.FLAGS["config"])
+        loop.train(config, Path(_WORKDIR.value).expanduser(), given)
     else:
         raise UserError("--workdir=FOLDER is missing: the folder for this run, new or to be resumed")
 

@@ -1,6 +1,7 @@
 """Checkpoints of a run: where it stands, and where it was best. Orbax writes them while training goes on.
 
-A checkpoint appears whole or not at all: Orbax renames its folder when everything is in it.
+A checkpoint appears whole or not at all: Orbax renames its folder when everything is in it. What is frozen lies beside
+them, once.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ import optax
 import orbax.checkpoint as ocp
 from flax import nnx
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from train import devices, network
@@ -28,7 +30,7 @@ from train.step import State
 
 
 def network_of(state: State) -> PyTree:
-    """Return the part of a state that makes a network."""
+    """Return the part of a state that makes a network, but for what is frozen."""
     return {"params": state.params, "stats": state.stats, "ema": state.ema}
 
 
@@ -38,16 +40,24 @@ def load_network(folder: RunFolder, mesh: Mesh) -> tuple[nnx.GraphDef, PyTree, P
     Raises:
       UserError: the run has no checkpoint.
     """
-    graph, params, stats = network.describe(folder.config)
+    graph, _, _ = network.describe(folder.config)
+    frozen_part, (_, params, stats) = network.describe_parts(folder.config)
     like = {"params": params, "stats": stats, "ema": params if folder.config.train.ema else {}}
-    everywhere = devices.replicated(mesh)
-    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), like)
     with Checkpoints(folder.path, read_only=True) as checkpoints:
         best = checkpoints.best()
         if best is None:
             raise UserError(f"{checkpoints.path}: there is no checkpoint yet")
-        trained = checkpoints.restore_network(best, like)
-    return graph, trained["ema"] or trained["params"], trained["stats"]
+        trained = checkpoints.restore_network(best, _placed(like, mesh))
+        params, stats = trained["ema"] or trained["params"], trained["stats"]
+        if frozen_part is not None:
+            frozen = checkpoints.restore_frozen(folder.config, mesh)
+            params, stats = frozen["params"] | params, frozen["stats"] | stats
+    return graph, params, stats
+
+
+def _placed(shapes: PyTree, mesh: Mesh) -> PyTree:
+    everywhere = devices.replicated(mesh)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), shapes)
 
 
 def _accuracy(metrics: dict[str, float]) -> float:
@@ -67,6 +77,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int = 1, *, read_only: bool = False) -> None:
         self.path = folder / "checkpoints"
+        self._frozen = (folder / "frozen").absolute()
         self._read_only = read_only
         best = preservation_policy.BestN(get_metric_fn=_accuracy, n=1, keep_checkpoints_without_metrics=False)
         self._manager = ocp.CheckpointManager(
@@ -134,6 +145,36 @@ class Checkpoints:
         except Exception as error:  # as in `save`
             raise self._cannot_write(error) from error
 
+    def save_frozen(self, frozen: PyTree) -> None:
+        """Write `params` and `stats` of the layers that stay as they are, for all checkpoints.
+
+        Raises:
+          UserError: they cannot be written.
+        """
+        try:
+            with ocp.StandardCheckpointer() as writer:
+                writer.save(self._frozen, frozen, force=True)
+        except Exception as error:  # as in `save`
+            raise self._cannot_write(error) from error
+
+    def restore_frozen(self, config: ConfigDict, mesh: Mesh) -> PyTree:
+        """Return what `save_frozen` has written.
+
+        Raises:
+          UserError: it is not there, or cannot be read.
+        """
+        part, _ = network.describe_parts(config)
+        assert part is not None, "there is a stage up to which all is frozen"
+        _, params, stats = part
+        try:
+            with ocp.StandardCheckpointer() as reader:
+                return reader.restore(self._frozen, _placed({"params": params, "stats": stats}, mesh))
+        except Exception as error:  # as in `_restore`
+            raise UserError(
+                f"{self._frozen}: the frozen layers cannot be read ({_reason(error)}); remove the run's folder and "
+                "begin again"
+            ) from error
+
     def wait(self) -> None:
         """Return when everything is on disk.
 
@@ -164,7 +205,8 @@ class Checkpoints:
             progress=ocp.args.JsonRestore(),
         )
         taken = jax.device_put(jnp.asarray(step, state.step.dtype), state.step.sharding)
-        return State(taken, **restored.network, optimizer=restored.optimizer["optimizer"]), restored.progress
+        optimizer = restored.optimizer["optimizer"]
+        return State(taken, **restored.network, frozen=state.frozen, optimizer=optimizer), restored.progress
 
     def restore_network(self, step: int, like: PyTree) -> PyTree:
         """Return params, stats and ema of a step, a dict with shapes and places as in `like`.

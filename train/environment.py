@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from train.data.dataset import Dataset
+from train.network import PyTree, one_digest
 
 _PACKAGES = (
     "jax",
@@ -29,17 +30,22 @@ _PACKAGES = (
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
 
-def describe(source: str, data: Dataset) -> dict[str, Any]:
-    """Return what environment.json holds."""
+def describe(source: str, data: Dataset, given: PyTree = None) -> dict[str, Any]:
+    """Return what environment.json holds; `given` are weights of others that a run begins with."""
     counts = {"train": data.train, "validation": data.validation, "test": data.test}
-    return machine() | {
-        "data": {
-            "source": source,
-            "fingerprint": data.fingerprint,
-            "counts": {role: images.total for role, images in counts.items() if images is not None},
-            "skipped": data.skipped,
-        },
-    }
+    begun = {} if given is None else {"transfer": {"sha256": one_digest(given), "layers": sorted(given["params"])}}
+    return (
+        machine()
+        | begun
+        | {
+            "data": {
+                "source": source,
+                "fingerprint": data.fingerprint,
+                "counts": {role: images.total for role, images in counts.items() if images is not None},
+                "skipped": data.skipped,
+            },
+        }
+    )
 
 
 def machine() -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """How good a network is: every image of a set counts once."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,27 +16,29 @@ from train.data import dataset
 from train.data.dataset import Images
 from train.data.transforms import normalise
 from train.feed import AHEAD, batches_in_order
-from train.network import PyTree
+from train.network import PyTree, describe, describe_parts
 from train.run import RunFolder
+from train.step import State
 
 Evaluator = Callable[[PyTree, PyTree, Images], dict[str, Any]]
 
 
 def make_eval_step(
-    graph: nnx.GraphDef, config: ConfigDict, change: Callable[[jax.Array], jax.Array] | None = None
+    graph: nnx.GraphDef, config: ConfigDict, see: Callable[[jax.Array], jax.Array] | None = None
 ) -> Callable[..., dict[str, jax.Array]]:
     """Return `step(params, stats, images, labels, counted)`, which sums loss, accuracy and top5_accuracy over a batch.
 
-    `counted` `[B]` says which images count. With fewer than five classes, top-5 looks at all of them. `change` is done
-    to the images `[B, H, W, C]` first.
+    `counted` `[B]` says which images count. With fewer than five classes, top-5 looks at all of them. `see` makes of
+    the images `[B, H, W, C]` what the network is shown; by default they are normalised.
     """
     top = min(5, config.dataset.classes)
+    see = see or partial(normalise, config=config.dataset)
 
     def step(
         params: PyTree, stats: PyTree, images: jax.Array, labels: jax.Array, counted: jax.Array
     ) -> dict[str, jax.Array]:
         network = nnx.merge(graph, params, stats)
-        logits = network(normalise(change(images) if change else images, config.dataset)).astype(jnp.float32)
+        logits = network(see(images)).astype(jnp.float32)
         losses = network.cross_entropy(logits, jax.nn.one_hot(labels, config.dataset.classes))
         _, ranked = jax.lax.top_k(logits, top)  # [B, top]
         hits = ranked == labels[:, None]
@@ -52,15 +55,15 @@ def make_evaluator(
     graph: nnx.GraphDef,
     config: ConfigDict,
     mesh: Mesh,
-    change: Callable[[jax.Array], jax.Array] | None = None,
+    see: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Evaluator:
     """Return `evaluate(params, stats, images)`: loss, accuracy, top5_accuracy (shares of 1) and count.
 
     Images go to the devices in batches of one size, or at once where there are fewer: the last is filled up, and what
-    fills it is not counted. `change` is as in `make_eval_step`.
+    fills it is not counted. `see` is as in `make_eval_step`.
     """
     size = -(-config.evaluate.batch_size // mesh.shape["data"]) * mesh.shape["data"]
-    step = make_eval_step(graph, config, change)
+    step = make_eval_step(graph, config, see)
     compiled = jax.jit(step, compiler_options=devices.compiler_options(config.precision))
 
     def evaluate(params: PyTree, stats: PyTree, images: Images) -> dict[str, Any]:
@@ -75,6 +78,26 @@ def make_evaluator(
         }
 
     return evaluate
+
+
+def make_run_evaluator(config: ConfigDict, mesh: Mesh) -> Callable[[State, Images], dict[str, Any]]:
+    """Return `evaluate(state, images)` for a run: the moving average where there is one, with what is frozen.
+
+    Where config.transfer.mode is "stored", the images are the activations of the last frozen stage.
+    """
+    if config.transfer.mode == "stored":
+        _, (graph, _, _) = describe_parts(config)
+        evaluate = make_evaluator(graph, config, mesh, lambda activations: activations.astype(jnp.float32))
+    else:
+        evaluate = make_evaluator(describe(config)[0], config, mesh)
+
+    def of_state(state: State, images: Images) -> dict[str, Any]:
+        params, stats = state.ema or state.params, state.stats
+        if state.frozen:
+            params, stats = state.frozen["params"] | params, state.frozen["stats"] | stats
+        return evaluate(params, stats, images)
+
+    return of_state
 
 
 def evaluate_run(folder: RunFolder, source: str) -> dict[str, Any]:

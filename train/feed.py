@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 
 import jax
 import numpy as np
@@ -9,6 +10,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from train import devices
+from train.data.activations import Activations
+from train.data.dataset import Images
 from train.data.examples import Examples
 from train.data.order import batch_indices
 from train.data.photos import Photos
@@ -16,16 +19,19 @@ from train.data.stream import BatchesInOrder, TrainingBatches, stream
 
 # Batches that the host may be ahead of the device: enough to keep it busy, few enough to find room there.
 AHEAD = 8
+# Stored activations of more bytes than this stay on disk, and batches of them are read ahead.
+_RESIDENT_BYTES = 2**31
 
 
 @contextlib.contextmanager
 def training_batches(
-    images: Examples | Photos, config: ConfigDict, mesh: Mesh, first: int, last: int
+    images: Images, config: ConfigDict, mesh: Mesh, first: int, last: int
 ) -> Iterator[Iterator[Examples]]:
     """Yield an iterator over the batches of steps `first` to `last - 1`, each shared by the mesh's devices.
 
     Args:
-      images: what is trained on. Examples are put on every device once; of photos, only batches are.
+      images: what is trained on. Examples are put on every device once, and stored activations if they are not too
+        many; of photos, only batches are.
       config: the whole config.
       mesh: of devices.
       first: the first step, from 0.
@@ -36,16 +42,29 @@ def training_batches(
         with stream(TrainingBatches(images, config), first, last, config.dataset.workers) as batches:
             yield (jax.device_put(batch, places) for batch in batches)
         return
-    resident = jax.device_put(images, devices.replicated(mesh))
+    views = 1
+    if isinstance(images, Activations):
+        views = images.views
+        if images.nbytes > _RESIDENT_BYTES:
+            with stream(partial(_stored_batch, images, config), first, last, 0) as batches:
+                yield (jax.device_put(batch, places) for batch in batches)
+            return
+    everything = images.all() if isinstance(images, Activations) else images
+    resident = jax.device_put(everything, devices.replicated(mesh))
     draw = jax.jit(lambda examples, indices: jax.tree.map(lambda x: x[indices], examples), out_shardings=places)
     yield (
-        draw(resident, batch_indices(images.total, config.train.batch_size, config.seed, step))
+        draw(resident, batch_indices(images.total, config.train.batch_size, config.seed, step, views))
         for step in range(first, last)
     )
 
 
+def _stored_batch(images: Activations, config: ConfigDict, step: int) -> Examples:
+    """Return the batch of a step, read from where the activations are stored."""
+    return images.take(batch_indices(images.total, config.train.batch_size, config.seed, step, images.views))
+
+
 def batches_in_order(
-    images: Examples | Photos, config: ConfigDict, mesh: Mesh, batch_size: int
+    images: Images, config: ConfigDict, mesh: Mesh, batch_size: int, first: int = 0
 ) -> Iterator[tuple[Examples, jax.Array]]:
     """Yield every image once, as (batch, which of its images count `[B]`), each shared by the mesh's devices.
 
@@ -54,6 +73,7 @@ def batches_in_order(
       config: the whole config.
       mesh: of devices.
       batch_size: images a batch; the last is filled up with images that do not count.
+      first: the number of the batch that it begins with.
     """
     places = devices.by_batch(mesh)
 
@@ -62,10 +82,11 @@ def batches_in_order(
 
     if isinstance(images, Photos):
         make = BatchesInOrder(images, config.dataset, batch_size)
-        with stream(make, 0, len(make), 0) as batches:  # by threads: workers take seconds to start, at each evaluation
-            for number, batch in enumerate(batches):
+        # By threads: workers take seconds to start, at each evaluation.
+        with stream(make, first, len(make), 0) as batches:
+            for number, batch in enumerate(batches, start=first):
                 yield jax.device_put((batch, counted(number)), places)
         return
-    for number in range(-(-images.total // batch_size)):
+    for number in range(first, -(-images.total // batch_size)):
         index = np.arange(number * batch_size, (number + 1) * batch_size)
         yield jax.device_put((images.take(np.minimum(index, images.total - 1)), counted(number)), places)

@@ -4,7 +4,7 @@ import contextlib
 import math
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +12,36 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from train import devices, environment, net_a, network, settings
+from train import devices, environment, net_a, network, settings, transfer
 from train.checkpoints import Checkpoints, network_of
-from train.data import dataset
 from train.data.dataset import Dataset
 from train.errors import NotFiniteError, UserError
-from train.evaluate import make_evaluator
+from train.evaluate import make_run_evaluator
 from train.feed import training_batches
 from train.meter import Meter
+from train.network import PyTree
 from train.prepare import prepare
 from train.progress import Display
 from train.run import CONFIG, ENVIRONMENT, METRICS, RESULT, MetricsLog, RunFolder, lock, read_metrics
 from train.signals import InterruptedRun, Signals
 
 
-def train(config: ConfigDict, workdir: Path) -> None:
+def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> None:
     """Train from a config into a run folder, or go on where an earlier launch of the same run stopped.
 
     Args:
       config: every key of configs/base.py; it is completed in place.
       workdir: the run folder.
+      given: keys, dotted, that the command line has set.
 
     Raises:
       UserError: config, data or folder are not as they must be, or a loss is not finite.
       InterruptedRun: SIGTERM or Ctrl-C; the run can be resumed.
     """
+    weights = transfer.adopt(config, workdir, given)
     settings.resolve(config)
-    data = dataset.load(config.dataset)
+    data = transfer.load(config)
+    transfer.complete(config)
     _, params, _ = network.describe(config)
     mesh = devices.make_mesh(config.mesh.data)
     if config.train.batch_size % (mesh.size * config.train.accumulate):
@@ -53,8 +56,9 @@ def train(config: ConfigDict, workdir: Path) -> None:
         )
     if config.transfer.net_a and not (workdir / CONFIG).exists():
         net_a.check(config)
+    begins_with = None if weights is None else transfer.kept(config, weights)
     with lock(workdir):
-        folder = RunFolder.create(workdir, config, environment.describe(config.dataset.source, data))
+        folder = RunFolder.create(workdir, config, environment.describe(config.dataset.source, data, begins_with))
         if folder.result is None:
             counts = folder.environment["data"]["counts"]
             print(
@@ -65,8 +69,10 @@ def train(config: ConfigDict, workdir: Path) -> None:
             )
             if data.skipped:
                 print(f"left out {len(data.skipped)} files (all are in {ENVIRONMENT}): {'; '.join(data.skipped[:3])}")
+            if begins_with is not None:
+                transfer.print_table(transfer.describe(config, begins_with))
             try:
-                folder.finish(_fit(config, data, mesh, workdir))
+                folder.finish(_fit(config, data, mesh, folder, begins_with))
             except BrokenPipeError:  # of the standard output, not of the folder
                 raise
             except OSError as error:
@@ -80,21 +86,23 @@ def train(config: ConfigDict, workdir: Path) -> None:
     print(_summary(folder.result, workdir))
 
 
-def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, workdir: Path) -> dict[str, Any]:
+def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder, given: PyTree) -> dict[str, Any]:
     """Take every step that is left, and return what result.json holds."""
-    began = time.perf_counter()
+    began, workdir = time.perf_counter(), folder.path
     with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
         with Signals() as signals:
-            graph, timetable, schedule, state, train_step, compile_seconds = prepare(config, data.train.total, mesh)
+            beginning = transfer.begin(config, data, given, folder, checkpoints, mesh)
+            data = beginning.data
+            prepared = prepare(config, data.train.total, mesh, given=beginning.given)
+            timetable, schedule, state, train_step, compile_seconds = prepared
+            beginning = beginning._replace(given=None)  # it lies on the devices now, and is not wanted twice
             learning_rate = jax.jit(schedule)
-            evaluate = make_evaluator(graph, config, mesh)
+            evaluate = make_run_evaluator(config, mesh)
             progress: dict[str, Any] = {"seconds": 0.0, "sums": None}
             first = checkpoints.latest() or 0
             if first:
                 state, progress = checkpoints.restore(first, state)
                 print(f"resuming after step {first:,} of {timetable.total:,}", flush=True)
-            elif config.transfer.net_a:
-                state = net_a.begin_with(config.transfer.net_a, state, mesh)
 
             def seconds() -> float:
                 return round(progress["seconds"] + time.perf_counter() - began, 3)
@@ -123,7 +131,7 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, workdir: Path) -> dict[s
                     validation = None
                     if timetable.evaluates(step) and data.validation is not None:
                         with meter.paused():
-                            validation = evaluate(state.ema or state.params, state.stats, data.validation)
+                            validation = evaluate(state, data.validation)
                             display.validation(record("validation", step, validation))
                     if timetable.saves(step) or signals.number:
                         with meter.paused() as sums:
@@ -138,15 +146,16 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, workdir: Path) -> dict[s
         assert best is not None, "the last step is saved"
         trained = checkpoints.restore_network(best, network_of(state))
         with _one_line_if_not_finite(config, checkpoints):
-            test = evaluate(trained["ema"] or trained["params"], trained["stats"], data.test)
+            test = evaluate(state._replace(**trained), data.test)
             if not math.isfinite(test["loss"]):
                 raise NotFiniteError(f"the test loss after step {best:,} is {test['loss']}")
+        transfer.check_frozen(config, beginning, state, checkpoints, mesh)
         training = [line for line in read_metrics(workdir / METRICS) if line["split"] == "train"]
         return {
             "step": timetable.total,
             "best_step": best,
             "seconds": seconds(),
-            "parameters": network.count_parameters(trained["params"]),
+            "parameters": network.count_parameters(network.describe(config)[1]),
             "compile_seconds": compile_seconds,
             "train": {
                 "loss": training[-1]["loss"],
@@ -155,7 +164,18 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, workdir: Path) -> dict[s
             },
             "test_split": data.test_split,
             "test": test,
-        }
+        } | (
+            {}
+            if beginning.frozen_digest is None
+            else {
+                "frozen": {
+                    "until": config.transfer.frozen_until,
+                    "parameters": network.count_parameters(network.describe(config)[1])
+                    - network.count_parameters(trained["params"]),
+                    "sha256": beginning.frozen_digest,
+                }
+            }
+        )
 
 
 @contextlib.contextmanager

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -11,13 +9,12 @@ from models import full_name
 from models.vgg import SHALLOW
 from train.checkpoints import load_network
 from train.errors import UserError
-from train.network import describe
+from train.network import PyTree, describe
 from train.run import RunFolder
-from train.step import State
 
 
 def check(config: ConfigDict) -> None:
-    """Make sure that `begin_with` can do its work, before anything is written.
+    """Make sure that `given_by` can do its work, before anything is written.
 
     Args:
       config: completed by the data; its transfer.net_a is a run folder.
@@ -48,17 +45,15 @@ def check(config: ConfigDict) -> None:
             )
 
 
-def begin_with(run: str, state: State, mesh: Mesh) -> State:
-    """Return the state before the first step with the first four convolutions and the dense layers of a trained net A.
+def given_by(run: str, mesh: Mesh) -> PyTree:
+    """Return the first four convolutions and the dense layers of a trained net A, as a run begins with them.
 
     Args:
       run: net A's run folder, which has passed `check`.
-      state: of a VGG; it is not used any more afterwards.
-      mesh: where it lies.
+      mesh: where they shall lie.
 
     Raises:
       UserError: the run or its checkpoint cannot be read.
     """
     _, trained, _ = load_network(RunFolder(Path(run).expanduser()), mesh)
-    params = state.params | {layer: trained[layer] for layer in SHALLOW}
-    return state._replace(params=params, ema=jax.tree.map(jnp.copy, params) if state.ema else {})
+    return {"params": {layer: trained[layer] for layer in SHALLOW}, "stats": {}}

@@ -1,8 +1,10 @@
 """From a completed config to a network."""
 
+import hashlib
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
@@ -12,24 +14,26 @@ from models.network import NetworkError
 from train.errors import UserError
 
 PyTree = Any
+# Graph, parameters and batch statistics; the latter two are nested dicts, of arrays or of their shapes.
+Described = tuple[nnx.GraphDef, PyTree, PyTree]
 
 
-def build(config: ConfigDict, key: jax.Array) -> tuple[nnx.GraphDef, PyTree, PyTree]:
+def build(config: ConfigDict, key: jax.Array) -> Described:
     """Return the network as (graph, parameters, batch statistics); the latter two are nested dicts of arrays.
 
     Raises:
       UserError: the network cannot take images of config.dataset.image_size, or answer with config.dataset.classes.
     """
-    return _split(_module(config, key))
+    return split(_module(config, key))
 
 
-def describe(config: ConfigDict) -> tuple[nnx.GraphDef, PyTree, PyTree]:
+def describe(config: ConfigDict) -> Described:
     """Return what `build` does, with shapes in the place of arrays: nothing is computed.
 
     Raises:
       UserError: as `build`.
     """
-    return _split(nnx.eval_shape(lambda: _module(config, jax.random.key(0))))
+    return split(nnx.eval_shape(lambda: _module(config, jax.random.key(0))))
 
 
 def _module(config: ConfigDict, key: jax.Array) -> Network:
@@ -52,10 +56,84 @@ def _module(config: ConfigDict, key: jax.Array) -> Network:
         raise UserError(f"config.model: {error}") from error
 
 
-def _split(module: nnx.Module) -> tuple[nnx.GraphDef, PyTree, PyTree]:
+def split(module: nnx.Module) -> Described:
+    """Return a network as (graph, parameters, batch statistics)."""
     graph, *states = nnx.split(module, nnx.Param, nnx.BatchStat)
     params, stats = map(nnx.to_pure_dict, states)
     return graph, params, stats
+
+
+def describe_parts(config: ConfigDict) -> tuple[Described | None, Described]:
+    """Return what is frozen and what learns, each as `describe` returns a network; all learns where nothing is frozen.
+
+    Raises:
+      UserError: as `build`, or there is no stage `transfer.frozen_until`, or nothing is left to learn.
+    """
+    whole = describe(config)
+    last = config.transfer.frozen_until
+    if last is None:
+        return None, whole
+    frozen, learning = (split(part) for part in divide(whole, last))
+    if not learning[1]:
+        raise UserError(f"config.transfer.frozen_until={last}: behind it there are no parameters that could learn")
+    return frozen, learning
+
+
+def divide(described: Described, last: str) -> tuple[Network, Network]:
+    """Return the stages up to the one named `last`, and those behind it.
+
+    Args:
+      described: (graph, parameters, batch statistics), of shapes or of arrays.
+      last: of config.transfer.frozen_until.
+
+    Raises:
+      UserError: there is no such stage, or none behind it.
+    """
+    try:
+        return nnx.merge(*described).divided(last)
+    except NetworkError as error:
+        raise UserError(f"config.transfer.frozen_until={last}: {str(error).partition(': ')[2]}") from error
+
+
+def layers_by_stage(config: ConfigDict) -> dict[str, list[str]]:
+    """Return the names of each stage's layers that have parameters, in the order of the network."""
+    described = describe(config)
+    plan = nnx.merge(*described).plan
+    return {stage.name: [layer for layer in stage.layers if layer in described[1]] for stage in plan}
+
+
+def layer_rates(config: ConfigDict) -> dict[str, float] | None:
+    """Return by what the learning rate of each layer is multiplied, or None where all learn alike.
+
+    That of the last stage is 1; of a stage with parameters before another, `transfer.layer_decay` times that one's.
+    Clark et al. 2020 (arXiv 2003.10555, appendix B) call it layer-wise learning-rate decay.
+    """
+    if config.transfer.layer_decay == 1:
+        return None
+    with_parameters = [layers for layers in layers_by_stage(config).values() if layers]
+    rates: dict[str, float] = {}
+    for distance, layers in enumerate(reversed(with_parameters)):
+        rates |= dict.fromkeys(layers, config.transfer.layer_decay**distance)
+    return rates
+
+
+def digests(params: PyTree, stats: PyTree) -> dict[str, str]:
+    """Return a SHA-256 of each layer: of the names, shapes and bytes of its arrays."""
+    found: dict[str, str] = {}
+    for layer in sorted(params.keys() | stats.keys()):
+        digest = hashlib.sha256()
+        for tree in (params, stats):
+            for leaf, array in sorted(tree.get(layer, {}).items()):
+                digest.update(f"{leaf} {array.shape} {array.dtype}".encode())
+                digest.update(np.ascontiguousarray(jax.device_get(array)).data)
+        found[layer] = digest.hexdigest()
+    return found
+
+
+def one_digest(given: PyTree) -> str:
+    """Return a SHA-256 of all of `params` and `stats`."""
+    found = digests(given["params"], given["stats"])
+    return hashlib.sha256("".join(f"{layer} {digest}" for layer, digest in found.items()).encode()).hexdigest()
 
 
 def count_parameters(params: PyTree) -> int:

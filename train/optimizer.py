@@ -76,8 +76,16 @@ def make_schedule(config: ConfigDict, steps_per_epoch: float, total_steps: int) 
     return make(config.learning_rate, warmup, total_steps, steps_per_epoch, **_options(config, make))
 
 
-def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Return the update rule, from the completed section `optimizer`."""
+def make_optimizer(
+    config: ConfigDict, schedule: optax.Schedule, rates: Mapping[str, float] | None = None
+) -> optax.GradientTransformation:
+    """Return the update rule, from the completed section `optimizer`.
+
+    Args:
+      config: the section.
+      schedule: the learning rate by step.
+      rates: by what it is multiplied, for each layer; None: for all the same.
+    """
 
     def decayed(params: optax.Params) -> Any:
         """Kernels, unless the config says all: biases and the scales of normalisation have one dimension."""
@@ -86,4 +94,13 @@ def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Gradie
     make = OPTIMIZERS[config.name]
     decay = optax.add_decayed_weights(config.weight_decay, decayed) if config.weight_decay else optax.identity()
     update = make(schedule, decay, **_options(config, make))
+    if rates is not None:
+        update = optax.chain(update, _by_layer(rates))
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), update) if config.clip_norm else update
+
+
+def _by_layer(rates: Mapping[str, float]) -> optax.GradientTransformation:
+    def scale(updates: optax.Updates, _: optax.Params | None) -> optax.Updates:
+        return {layer: optax.tree.scale(rates[layer], update) for layer, update in updates.items()}
+
+    return optax.stateless(scale)

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from train import devices, network
 from train.data.examples import Examples
+from train.network import PyTree
 from train.optimizer import make_optimizer, make_schedule
 from train.step import State, init_state, make_train_step
 from train.timetable import Timetable
@@ -22,7 +23,6 @@ class Prepared(NamedTuple):
     """What a loop over steps needs.
 
     Attributes:
-      graph: the network's structure.
       timetable: when what is due.
       schedule: the learning rate by step.
       state: before the first step, on every device.
@@ -31,7 +31,6 @@ class Prepared(NamedTuple):
       compile_seconds: how long it took.
     """
 
-    graph: nnx.GraphDef
     timetable: Timetable
     schedule: optax.Schedule
     state: State
@@ -39,7 +38,13 @@ class Prepared(NamedTuple):
     compile_seconds: float
 
 
-def prepare(config: ConfigDict, images: int, mesh: Mesh, compiler_options: dict[str, str] | None = None) -> Prepared:
+def prepare(
+    config: ConfigDict,
+    images: int,
+    mesh: Mesh,
+    compiler_options: dict[str, str] | None = None,
+    given: PyTree | None = None,
+) -> Prepared:
     """Initialise and compile.
 
     Args:
@@ -47,17 +52,18 @@ def prepare(config: ConfigDict, images: int, mesh: Mesh, compiler_options: dict[
       images: how many there are to train on.
       mesh: of devices; the state is replicated, a batch is shared.
       compiler_options: for XLA; by default those of `devices.compiler_options`.
+      given: parameters and statistics to begin with; see `step.init_state`.
     """
-    graph, _, _ = network.describe(config)
     timetable = Timetable(config, images)
     schedule = make_schedule(config.schedule, timetable.steps_per_epoch, timetable.total)
-    optimizer = make_optimizer(config.optimizer, schedule)
+    optimizer = make_optimizer(config.optimizer, schedule, network.layer_rates(config))
     everywhere = devices.replicated(mesh)
-    state = jax.jit(partial(init_state, config, optimizer), out_shardings=everywhere)()
+    given = jax.device_put(given, everywhere)
+    state = jax.jit(partial(init_state, config, optimizer), out_shardings=everywhere)(given)
 
     began = time.perf_counter()
     step = jax.jit(
-        make_train_step(graph, optimizer, config),
+        make_train_step(config, optimizer),
         donate_argnums=0,
         in_shardings=(everywhere, devices.by_batch(mesh)),
         out_shardings=everywhere,
@@ -65,11 +71,16 @@ def prepare(config: ConfigDict, images: int, mesh: Mesh, compiler_options: dict[
     )
     compiled = step.lower(state, batch_shape(config, config.train.batch_size)).compile()
     compile_seconds = round(time.perf_counter() - began, 3)
-    return Prepared(graph, timetable, schedule, state, compiled, compile_seconds)
+    return Prepared(timetable, schedule, state, compiled, compile_seconds)
 
 
 def batch_shape(config: ConfigDict, size: int) -> Any:
-    """Return the shapes and types of a batch of so many images; the section `dataset` is complete."""
-    side, channels = config.dataset.image_size, config.dataset.channels
-    images = jax.ShapeDtypeStruct((size, side, side, channels), jnp.uint8)
+    """Return the shapes and types of a batch of so many images (or their stored activations)."""
+    if config.transfer.mode == "stored":
+        _, learning = network.describe_parts(config)
+        shape, dtype = nnx.merge(*learning).input_shape, jnp.dtype(config.transfer.dtype)
+    else:
+        side, channels = config.dataset.image_size, config.dataset.channels
+        shape, dtype = (side, side, channels), jnp.dtype(jnp.uint8)
+    images = jax.ShapeDtypeStruct((size, *shape), dtype)
     return Examples(images, jax.ShapeDtypeStruct((size,), jnp.int32))  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from models import NETWORKS, full_name
 from models.layers import ACTIVATIONS
 from models.lenet5 import POOLINGS
 from models.vgg import INITS
+from train.data.activations import STORED_TYPES
 from train.data.resize import RESIZES
 from train.errors import UserError, nearest
 from train.optimizer import OPTIMIZERS, SCHEDULES
@@ -58,6 +59,12 @@ def every(rule: Rule, *kinds: type) -> Rule:
     return check
 
 
+def _different_names(names: tuple[Any, ...]) -> str | None:
+    if len(names) < 2 or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        return "must hold two or more different names"
+    return None
+
+
 RULES: Mapping[str, Rule] = {
     "seed": between(0, 2**32 - 1),  # a larger one would be another seed to jax
     "precision": one_of("float32", "bfloat16"),
@@ -76,6 +83,8 @@ RULES: Mapping[str, Rule] = {
     "dataset.validation": between(0),
     "dataset.test": between(0, above=True),
     "dataset.permutation": between(0, 2**32 - 1),
+    "dataset.only_classes": _different_names,
+    "dataset.per_class": between(1),
     "dataset.split_seed": between(0, 2**32 - 1),
     "dataset.crop": between(0, 1, above=True),
     "dataset.workers": between(0),
@@ -110,6 +119,10 @@ RULES: Mapping[str, Rule] = {
     "train.accumulate": between(1),
     "train.label_smoothing": between(0, 1, below=True),
     "train.ema": between(0, 1, below=True),
+    "transfer.mode": one_of("scratch", "finetune", "frozen", "stored"),
+    "transfer.layer_decay": between(0, 1, above=True),
+    "transfer.dtype": one_of(*STORED_TYPES),
+    "transfer.views": between(0),
     "mesh.data": between(1),
     "checkpoint.keep": between(1),
     "checkpoint.every_steps": between(0),
@@ -144,6 +157,9 @@ def resolve(config: ConfigDict) -> None:
     elif config.model.variant not in variants:
         raise UserError(f"config.model.variant={config.model.variant}: {no_variant(config.model.name)}")
     networks = {(name, variant): make for name, forms in NETWORKS.items() for variant, make in forms.items()}
+    if config.dataset.image_size is None:
+        make = variants[config.model.variant]
+        config.dataset.image_size = keyword_defaults(make)["image_size"]
     _fill(config.model, networks, (config.model.name, config.model.variant), "model")
     _fill(config.optimizer, OPTIMIZERS, config.optimizer.name, "optimizer")
     _fill(config.schedule, SCHEDULES, config.schedule.name, "schedule")
@@ -162,6 +178,7 @@ def resolve(config: ConfigDict) -> None:
         raise UserError(
             "config.schedule.name=step: needs config.schedule.milestones, the epochs at which the rate falls"
         )
+    _resolve_transfer(config)
     if config.transfer.net_a and not config.model.name.startswith("vgg"):
         raise UserError(
             f"config.transfer.net_a={config.transfer.net_a}: {config.model.name} does not begin with VGG's A"
@@ -183,6 +200,44 @@ def resolve(config: ConfigDict) -> None:
             raise UserError(
                 f"config.augment.{key}={config.augment[key]}: "
                 f"must be below config.dataset.image_size={config.dataset.image_size}"
+            )
+
+
+def _resolve_transfer(config: ConfigDict) -> None:
+    transfer = config.transfer
+    if transfer.mode is None:
+        transfer.mode = "stored" if transfer.weights else "scratch"
+    if transfer.mode == "scratch":
+        _refuse(config, ("weights", "frozen_until", "store"), "starts with random weights, all of which learn")
+    elif not transfer.weights:
+        raise UserError(
+            f"config.transfer.mode={transfer.mode}: needs config.transfer.weights, a run folder or a weights file"
+        )
+    if transfer.mode == "finetune":
+        _refuse(config, ("frozen_until", "store"), "lets all layers learn")
+    elif transfer.layer_decay != 1:
+        raise UserError(
+            f"config.transfer.layer_decay={transfer.layer_decay:g}: is for config.transfer.mode=finetune, "
+            f"not {transfer.mode}"
+        )
+    if transfer.mode == "frozen":
+        _refuse(config, ("store",), "stores nothing")
+    if transfer.mode != "scratch":
+        _refuse(config, ("net_a",), "starts with config.transfer.weights")
+    if transfer.mode == "stored" and not transfer.views:
+        for key, value in leaves(config.augment):
+            if value:
+                raise UserError(
+                    f"config.augment.{key}={value}: stored activations are of middle crops; set config.transfer.views, "
+                    "how many augmented views of each image are stored, or config.transfer.mode=frozen"
+                )
+
+
+def _refuse(config: ConfigDict, keys: tuple[str, ...], why: str) -> None:
+    for key in keys:
+        if config.transfer[key] is not None:
+            raise UserError(
+                f"config.transfer.{key}={config.transfer[key]}: config.transfer.mode={config.transfer.mode} {why}"
             )
 
 
@@ -247,9 +302,17 @@ def from_json(text: str) -> ConfigDict:
 
 # What may change between two launches of the same run: where it computes, what it prints, what it keeps, who decodes,
 # and where the data lies (the fingerprint of the data's content is compared instead).
-NOT_IDENTITY = ("mesh.", "log.", "checkpoint.", "dataset.source", "dataset.data_dir", "dataset.workers")
-# Where net A lies may change, too; not whether a run has begun with one.
-ONE_OR_NONE = ("transfer.net_a",)
+NOT_IDENTITY = (
+    "mesh.",
+    "log.",
+    "checkpoint.",
+    "dataset.source",
+    "dataset.data_dir",
+    "dataset.workers",
+    "transfer.store",
+)
+# Where the weights lie that a run has begun with may change, too; not whether it has.
+ONE_OR_NONE = ("transfer.net_a", "transfer.weights")
 # Schedules whose rate at a step does not depend on how many steps there will be: such a run may be made longer.
 EXTENSIBLE_SCHEDULES = ("constant", "step")
 

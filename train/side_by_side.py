@@ -6,11 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
+from ml_collections import ConfigDict
+
 from models import full_name
 from train import devices
 from train.checkpoints import load_network
 from train.data import dataset
-from train.data.transforms import move
+from train.data.transforms import move, normalise
 from train.errors import UserError
 from train.evaluate import make_evaluator
 from train.run import METRICS, RunFolder, read_metrics
@@ -85,10 +88,14 @@ def under_shift(run: RunFolder, largest: int) -> list[float]:
     for pixels in range(largest + 1):
         accuracies = []
         for rows, columns in _DIRECTIONS if pixels else _DIRECTIONS[:1]:
-            change = partial(move, rows=rows * pixels, columns=columns * pixels)
-            accuracies.append(make_evaluator(graph, run.config, mesh, change)(params, stats, images)["accuracy"])
+            see = partial(_moved, config=run.config.dataset, rows=rows * pixels, columns=columns * pixels)
+            accuracies.append(make_evaluator(graph, run.config, mesh, see)(params, stats, images)["accuracy"])
         means.append(statistics.mean(accuracies))
     return means
+
+
+def _moved(images: jax.Array, config: ConfigDict, rows: int, columns: int) -> jax.Array:
+    return normalise(move(images, rows, columns), config)
 
 
 def save(rows: list[dict[str, Any]], plot: str, path: Path) -> None:

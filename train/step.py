@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from train.data.examples import Examples
 from train.data.transforms import augment, normalise
-from train.network import PyTree, build
+from train.network import PyTree, build, describe_parts
 
 
 class State(NamedTuple):
@@ -19,15 +19,17 @@ class State(NamedTuple):
 
     Attributes:
       step: how many steps have been taken, int32.
-      params: parameters, float32.
-      stats: batch statistics.
-      ema: moving average of the parameters; empty where config.train.ema is 0.
+      params: parameters that learn, float32.
+      stats: batch statistics of their layers.
+      frozen: parameters and batch statistics (`params`, `stats`) that stay as they are; empty where there are none.
+      ema: moving average of the parameters that learn; empty where config.train.ema is 0.
       optimizer: optax's state.
     """
 
     step: jax.Array
     params: PyTree
     stats: PyTree
+    frozen: PyTree
     ema: PyTree
     optimizer: PyTree
 
@@ -39,21 +41,53 @@ class Metrics(NamedTuple):
     correct: jax.Array
 
 
-def init_state(config: ConfigDict, optimizer: optax.GradientTransformation) -> State:
-    """Return the state before the first step; the initial parameters come from config.seed."""
+def init_state(config: ConfigDict, optimizer: optax.GradientTransformation, given: PyTree | None = None) -> State:
+    """Return the state before the first step.
+
+    Args:
+      config: completed by the data.
+      optimizer: optax's.
+      given: `params` and `stats` by layer, which a run begins with; the initial values of the others come from
+        config.seed.
+    """
     _, params, stats = build(config, jax.random.key(config.seed))
+    if given is not None:
+        params, stats = params | given["params"], stats | given["stats"]
+    frozen_part, (_, learning, learning_stats) = describe_parts(config)
+    frozen: PyTree = {}
+    if frozen_part is not None and config.transfer.mode != "stored":  # then the frozen part has done its work
+        frozen = {"params": _only(params, frozen_part[1]), "stats": _only(stats, frozen_part[2])}
+    params, stats = _only(params, learning), _only(stats, learning_stats)
     ema = jax.tree.map(jnp.copy, params) if config.train.ema else {}
-    return State(jnp.zeros((), jnp.int32), params, stats, ema, optimizer.init(params))
+    return State(jnp.zeros((), jnp.int32), params, stats, frozen, ema, optimizer.init(params))
+
+
+def _only(tree: PyTree, like: PyTree) -> PyTree:
+    return {layer: tree[layer] for layer in like}
 
 
 def make_train_step(
-    graph: nnx.GraphDef, optimizer: optax.GradientTransformation, config: ConfigDict
+    config: ConfigDict, optimizer: optax.GradientTransformation
 ) -> Callable[[State, Examples], tuple[State, Metrics]]:
-    """Return `train_step(state, batch)`; the batch's images are uint8 `[B, H, W, C]`."""
+    """Return `train_step(state, batch)`.
 
-    def loss_of(params: PyTree, stats: PyTree, images: jax.Array, labels: jax.Array, key: jax.Array) -> Any:
+    The batch's images are uint8 `[B, H, W, C]`; where config.transfer.mode is "stored", the activations of the last
+    frozen stage, `[B, ...]`.
+    """
+    frozen_part, (graph, _, _) = describe_parts(config)
+    stored = config.transfer.mode == "stored"
+
+    def see(images: jax.Array, frozen: PyTree) -> jax.Array:
+        """Return what the part that learns is shown. No derivative is asked of what happens here, so none is made."""
+        if stored or frozen_part is None:
+            return images
+        return nnx.merge(frozen_part[0], frozen["params"], frozen["stats"])(images)
+
+    def loss_of(
+        params: PyTree, stats: PyTree, frozen: PyTree, images: jax.Array, labels: jax.Array, key: jax.Array
+    ) -> Any:
         network = nnx.merge(graph, params, stats)
-        logits = network(images, key=key).astype(jnp.float32)  # [B, classes]
+        logits = network(see(images, frozen), key=key).astype(jnp.float32)  # [B, classes]
         targets = jax.nn.one_hot(labels, config.dataset.classes)
         if config.train.label_smoothing:
             targets = optax.smooth_labels(targets, config.train.label_smoothing)
@@ -63,15 +97,15 @@ def make_train_step(
 
     gradient_of = jax.value_and_grad(loss_of, has_aux=True)
 
-    def gradients(params: PyTree, stats: PyTree, images: jax.Array, labels: jax.Array, key: jax.Array) -> Any:
-        parts = config.train.accumulate
+    def gradients(state: State, images: jax.Array, labels: jax.Array, key: jax.Array) -> Any:
+        params, stats, frozen, parts = state.params, state.stats, state.frozen, config.train.accumulate
         if parts == 1:
-            return gradient_of(params, stats, images, labels, key)
+            return gradient_of(params, stats, frozen, images, labels, key)
 
         def add_part(sums: Any, part: Any) -> Any:
             (loss, (correct, stats)), grads = sums
             images, labels, key = part
-            (part_loss, (part_correct, stats)), part_grads = gradient_of(params, stats, images, labels, key)
+            (part_loss, (part_correct, stats)), part_grads = gradient_of(params, stats, frozen, images, labels, key)
             return ((loss + part_loss, (correct + part_correct, stats)), jax.tree.map(jnp.add, grads, part_grads)), None
 
         # Each part takes every parts-th image, so that it lies on all the devices that share the batch.
@@ -86,10 +120,12 @@ def make_train_step(
         # Everything random in a step follows from the seed and the step's number: resuming needs no generator.
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         augment_key, network_key = jax.random.split(key)
-        images = augment(augment_key, jnp.asarray(batch.images), config.augment, config.dataset)  # [B, H, W, C]
-        images = normalise(images, config.dataset)
-        labels = jnp.asarray(batch.labels)  # [B]
-        (loss, (correct, stats)), grads = gradients(state.params, state.stats, images, labels, network_key)
+        images, labels = jnp.asarray(batch.images), jnp.asarray(batch.labels)  # [B, H, W, C], [B]
+        if stored:
+            images = images.astype(jnp.float32)
+        else:
+            images = normalise(augment(augment_key, images, config.augment, config.dataset), config.dataset)
+        (loss, (correct, stats)), grads = gradients(state, images, labels, network_key)
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
@@ -97,6 +133,6 @@ def make_train_step(
             # A short memory at first, so that the random beginning is forgotten: TensorFlow's `num_updates` rule.
             decay = jnp.minimum(config.train.ema, (1 + state.step) / (10 + state.step))
             ema = optax.incremental_update(params, ema, 1 - decay)
-        return State(state.step + 1, params, stats, ema, optimizer_state), Metrics(loss, correct)
+        return State(state.step + 1, params, stats, state.frozen, ema, optimizer_state), Metrics(loss, correct)
 
     return train_step

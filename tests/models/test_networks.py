@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from models import NETWORKS, Network
+from models.network import NetworkError
 
 SMALL = {"lenet5": 32, "lenet1d": 6, "alexnet": 67, "vgg": 32, "mlp": 8}
 VARIANTS = [
@@ -103,3 +104,31 @@ def test_probabilities_add_up(case: Case) -> None:
     total = jnp.exp(network.log_probabilities(network(images).astype(jnp.float32))).sum(-1)
     rubbish = network.shape == (10,)  # LeNet-5 of 1998 alone has ten classes here
     assert (total <= 1 + 1e-5).all() if rubbish else np.allclose(total, 1, atol=1e-5)
+
+
+def test_the_two_parts_of_a_network_are_the_network(case: Case) -> None:
+    network, images = case
+    names = [stage.name for stage in network.plan]
+    activations = dict(network.stages(images))
+    for last in {names[0], names[len(names) // 2], names[-2]}:
+        first, second = network.divided(last)
+        np.testing.assert_array_equal(first(images), activations[last])
+        np.testing.assert_allclose(second(activations[last]), activations[names[-1]], rtol=1e-5, atol=1e-6)
+        assert second.input_shape == first.shape == activations[last].shape[1:]
+        both = [jax.tree.leaves(nnx.state(part)) for part in (first, second)]
+        assert len(both[0]) + len(both[1]) == len(jax.tree.leaves(nnx.state(network)))
+
+
+def test_batch_statistics_go_with_their_layer() -> None:
+    network = nnx.eval_shape(lambda: NETWORKS["vgg11"]["A"](batch_norm=True, rngs=nnx.Rngs(0)))
+    first, second = network.divided("conv2_1")
+    assert {name for name in vars(first) if name.endswith("_norm")} == {"conv1_1_norm", "conv2_1_norm"}
+    assert "conv3_1_norm" in vars(second)
+    assert "conv2_1_norm" not in vars(second)
+
+
+def test_stages_that_no_network_is_divided_behind(case: Case) -> None:
+    network, _ = case
+    for name in ("conv99", network.plan[-1].name):
+        with pytest.raises(NetworkError, match=f"stage '{name}': must be one of {network.plan[0].name}, "):
+            network.divided(name)

@@ -17,7 +17,6 @@ from train.checkpoints import load_network
 from train.errors import UserError
 from train.loop import train
 from train.run import RunFolder
-from train.step import State
 
 D_LAYERS = (*SHALLOW, "conv1_2", "conv2_2", "conv5_3")
 
@@ -95,13 +94,11 @@ def test_four_convolutions_and_the_dense_layers_are_copied(monkeypatch: pytest.M
     trained = layers((*SHALLOW, "conv4_1"), 1.0)
     monkeypatch.setattr(net_a, "load_network", lambda folder, mesh: (None, trained, {}))
     monkeypatch.setattr(net_a, "RunFolder", lambda path: None)
-    params = layers(D_LAYERS, 0.0)
-    state = State(jnp.zeros((), jnp.int32), params, {}, layers(D_LAYERS, 0.0), ())
-    begun = net_a.begin_with("a", state, devices.make_mesh(1))
-    for tree in (begun.params, begun.ema):
-        assert tree.keys() == set(D_LAYERS)
-        for name, layer in tree.items():
-            assert float(layer["kernel"][0, 0]) == float(layer["bias"][0]) == (name in SHALLOW)
+    given = net_a.given_by("a", devices.make_mesh(1))
+    assert given["stats"] == {}
+    assert given["params"].keys() == set(SHALLOW)
+    for layer in given["params"].values():
+        assert float(layer["kernel"][0, 0]) == float(layer["bias"][0]) == 1
 
 
 def test_other_networks_than_vgg_take_none(config: ConfigDict) -> None:

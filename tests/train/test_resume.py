@@ -190,9 +190,9 @@ def test_ctrl_c_of_a_terminal_reaches_workers_too_and_all_is_saved(
 def test_a_signal_while_it_compiles_saves_the_first_step(config: ConfigDict, tmp_path: Path) -> None:
     prepare = loop.prepare
 
-    def interrupted(*arguments: Any) -> Any:
+    def interrupted(*arguments: Any, **more: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
-        return prepare(*arguments)
+        return prepare(*arguments, **more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "prepare", interrupted)

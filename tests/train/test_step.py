@@ -57,13 +57,13 @@ def test_label_smoothing_spreads_its_share_over_all_classes(config: ConfigDict) 
     settings.resolve(config)
     data = dataset.load(config.dataset)
     zeros = Examples(jnp.asarray(data.train.images[:64]), jnp.full(64, 2))
-    graph, params, stats = network.build(config, jax.random.key(0))
+    _, params, stats = network.build(config, jax.random.key(0))
     bias = np.linspace(-1, 1, 10)
     params = jax.tree.map(jnp.zeros_like, params)
     params["output"]["bias"] = jnp.asarray(bias, jnp.float32)
     optimizer = optax.sgd(0.1)
-    state = State(jnp.zeros((), jnp.int32), params, stats, {}, optimizer.init(params))
-    _, metrics = make_train_step(graph, optimizer, config)(state, zeros)
+    state = State(jnp.zeros((), jnp.int32), params, stats, {}, {}, optimizer.init(params))
+    _, metrics = make_train_step(config, optimizer)(state, zeros)
     log_shares = bias - np.log(np.exp(bias).sum())
     assert metrics.loss == pytest.approx(-0.7 * log_shares[2] - 0.3 * log_shares.mean(), rel=1e-5)
     assert metrics.correct == 0
@@ -116,7 +116,7 @@ def test_steps_lower_for_every_platform(
     optimizer = make_optimizer(config.optimizer, make_schedule(config.schedule, 10, 100))
     state = jax.eval_shape(partial(init_state, config, optimizer))
     batch, platforms = batch_shape(config, 8), ("cpu", "cuda", "tpu")
-    train_step = jax.jit(make_train_step(graph, optimizer, config))
+    train_step = jax.jit(make_train_step(config, optimizer))
     assert jax.export.export(train_step, platforms=platforms)(state, batch).platforms == platforms
     eval_step = jax.jit(make_eval_step(graph, config))
     counted = jax.ShapeDtypeStruct((8,), bool)
@@ -177,11 +177,10 @@ def test_compiled_equals_eager(config: ConfigDict) -> None:
     config.train.batch_size = 8
     compiled, (metrics,) = take_steps(config, 1)
     examples = Examples(*map(jnp.asarray, dataset.load(config.dataset).train))
-    graph, _, _ = network.describe(config)
     optimizer = make_optimizer(config.optimizer, make_schedule(config.schedule, 10, 100))
     with jax.disable_jit():
         batch = examples.take(batch_indices(examples.total, 8, 0, 0))
-        eager, eager_metrics = make_train_step(graph, optimizer, config)(init_state(config, optimizer), batch)
+        eager, eager_metrics = make_train_step(config, optimizer)(init_state(config, optimizer), batch)
     assert metrics.loss == pytest.approx(float(eager_metrics.loss), rel=1e-5)
     for one, other in zip(jax.tree.leaves(compiled.params), jax.tree.leaves(eager.params), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)

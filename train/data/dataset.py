@@ -8,17 +8,64 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from train.data import pixel_statistics
+from train.data.activations import Activations
 from train.data.examples import Examples
 from train.data.photos import Photos
 from train.data.resize import resize
 from train.data.source import Source
 from train.data.sources import read
-from train.errors import UserError
+from train.errors import UserError, nearest
 
-Images = Examples | Photos
+# As a source is read, and as a network is trained on it.
+Read = Examples | Photos
+Images = Read | Activations
 
 # The share of images that test a network where the source has none set aside for it and the config does not say.
 DEFAULT_TEST = 0.2
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Some of the images of a split.
+
+    Attributes:
+      split: the source's name for it.
+      images: all of the split, as they were read.
+      index: which of them, `[N]`.
+    """
+
+    split: str
+    images: Read
+    index: np.ndarray
+
+    @classmethod
+    def all_of(cls, split: str, images: Read) -> "Origin":
+        """Return all images of a split."""
+        return cls(split, images, np.arange(images.total))
+
+    @property
+    def total(self) -> int:
+        """How many images."""
+        return len(self.index)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels int32 `[N]`."""
+        return self.images.labels[self.index]
+
+    def take(self, index: np.ndarray) -> "Origin":
+        """Return those at the indices `[M]`."""
+        return replace(self, index=self.index[index])
+
+    def chosen(self) -> Read:
+        """Return the images themselves."""
+        return self.images if self.total == self.images.total else self.images.take(self.index)
+
+    def ids(self) -> list[str]:
+        """Return what each is called."""
+        if isinstance(self.images, Photos):
+            return [self.images.records.id(index) for index in self.images.index[self.index].tolist()]
+        return [f"{self.split}/{index}" for index in self.index.tolist()]
 
 
 @dataclass(frozen=True)
@@ -33,6 +80,7 @@ class Dataset:
       fingerprint: SHA-256 of the source's images and labels, whatever their path (of a streamed set of TFDS, of its
         name, version and sizes).
       skipped: files that the config said to leave out because they cannot be used, and why.
+      origins: where each role's images come from.
     """
 
     train: Images
@@ -41,6 +89,25 @@ class Dataset:
     test_split: str
     fingerprint: str
     skipped: tuple[str, ...]
+    origins: Mapping[str, Origin]
+
+    def roles(self) -> dict[str, Images]:
+        """Return the images of each role that has some."""
+        roles = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {role: images for role, images in roles.items() if images is not None}
+
+    def ids(self, role: str) -> list[str]:
+        """Return what each image of a role is called: of a folder, its path in there."""
+        return self.origins[role].ids()
+
+    def digests(self, role: str) -> list[str]:
+        """Return a hash of each image's content; of images in memory, as they are at the size that the network sees."""
+        origin, images = self.origins[role], self.roles()[role]
+        if isinstance(origin.images, Photos):
+            photos = origin.images
+            return [photos.records.digest(index) for index in photos.index[origin.index].tolist()]
+        assert isinstance(images, Examples)
+        return [hashlib.sha256(image.tobytes()).hexdigest() for image in images.images]
 
 
 def load(config: ConfigDict) -> Dataset:
@@ -66,31 +133,35 @@ def load(config: ConfigDict) -> Dataset:
 
 def _divided(config: ConfigDict, source: Source) -> Dataset:
     """Do for a source that has been read what `load` says."""
+    fingerprint = _fingerprint(source.splits)
+    source = _of_classes(config, config.source, source)
     splits = source.splits
-    fingerprint = _fingerprint(splits)
     _complete_classes(config, config.source, source)
     if not source.labels_fit and len(only := np.unique(splits["train"].labels)) == 1:
         raise UserError(f"{config.source}: all its training images have the label {only[0]}; it takes two classes")
 
-    test_split = "val" if "test" not in splits and "validation" in splits else "test"
+    origins = {split: _chosen(config, split, images) for split, images in splits.items()}
+    test_split = "val" if "test" not in origins and "validation" in origins else "test"
     if test_split == "val":
-        splits["test"] = splits.pop("validation")
-    if "test" in splits:
+        origins["test"] = origins.pop("validation")
+    if "test" in origins:
         if config.test is not None:
             raise UserError(f"config.dataset.test={config.test:g}: {config.source} has test images of its own")
     else:
         if config.test is None:
             config.test = DEFAULT_TEST
-        splits["train"], splits["test"] = _divide(splits["train"], config.test, config.split_seed, "test")
+        origins["train"], origins["test"] = _divide(origins["train"], config.test, config.split_seed, "test")
     if config.validation == 0:
-        splits.pop("validation", None)
-    elif "validation" in splits:
-        config.validation = float(splits["validation"].total)  # the source's own, however many were asked for
+        origins.pop("validation", None)
+    elif "validation" in origins:
+        config.validation = float(origins["validation"].total)  # the source's own, however many were asked for
     else:
-        splits["train"], splits["validation"] = _divide(
-            splits["train"], config.validation, config.split_seed, "validation"
+        origins["train"], origins["validation"] = _divide(
+            origins["train"], config.validation, config.split_seed, "validation"
         )
-    streams = isinstance(splits["train"], Photos)
+    if config.per_class is not None:
+        origins["train"] = _some_of_each(origins["train"], config)
+    streams = isinstance(origins["train"].images, Photos)
     if config.stream is None:
         config.stream = streams
     elif config.stream and not streams:
@@ -98,9 +169,14 @@ def _divided(config: ConfigDict, source: Source) -> Dataset:
             f"config.dataset.stream=True: {config.source} holds pixels, and only photos that are files are streamed "
             "(config.augment.random_resized_crop needs it)"
         )
-    sized = {role: _sized(images, config, config.source) for role, images in splits.items()}
+    sized = {role: _sized(origin.chosen(), config, config.source) for role, origin in origins.items()}
     _complete_pixels(config, sized["train"])
-    return Dataset(sized["train"], sized.get("validation"), sized["test"], test_split, fingerprint, source.skipped)
+    for role, origin in origins.items():
+        if not isinstance(origin.images, Photos):  # images of another size are wanted no more
+            origins[role] = replace(origin, images=sized[role])
+    return Dataset(
+        sized["train"], sized.get("validation"), sized["test"], test_split, fingerprint, source.skipped, origins
+    )
 
 
 def load_test(config: ConfigDict, uri: str, trained_on: str) -> tuple[Images, str, tuple[str, ...]]:
@@ -119,18 +195,19 @@ def load_test(config: ConfigDict, uri: str, trained_on: str) -> tuple[Images, st
       UserError: the source cannot be read, or its channels or labels are not those of the run.
     """
     source = read(uri, config)
-    splits = source.splits
-    if _fingerprint(splits) == trained_on:
+    if _fingerprint(source.splits) == trained_on:
         own = config.copy_and_resolve_references()
         own.source = uri
         data = _divided(own, source)
         return data.test, data.test_split, data.skipped
+    source = _of_classes(config, uri, source)
+    splits = source.splits
     _complete_classes(config, uri, source)
     role, name = next(pair for pair in (("test", "test"), ("validation", "val"), ("train", "all")) if pair[0] in splits)
-    return _sized(splits[role], config, uri), name, source.skipped
+    return _sized(_chosen(config, role, splits[role]).chosen(), config, uri), name, source.skipped
 
 
-def _sized(images: Images, config: ConfigDict, uri: str) -> Images:
+def _sized(images: Read, config: ConfigDict, uri: str) -> Read:
     """Bring images to the size that the network sees, or leave photos encoded; hold their channels to the config."""
     if isinstance(images, Photos):
         if config.resize == "pad":
@@ -145,7 +222,7 @@ def _sized(images: Images, config: ConfigDict, uri: str) -> Images:
     return Examples(resize(images.images, config.image_size, config.resize, config.crop), images.labels)
 
 
-def _fingerprint(splits: Mapping[str, Images]) -> str:
+def _fingerprint(splits: Mapping[str, Read]) -> str:
     digest = hashlib.sha256()
     for split, images in sorted(splits.items()):
         if isinstance(images, Photos):
@@ -157,7 +234,7 @@ def _fingerprint(splits: Mapping[str, Images]) -> str:
     return digest.hexdigest()
 
 
-def _divide(images: Images, part: float, seed: int, role: str) -> tuple[Images, Images]:
+def _divide(images: Origin, part: float, seed: int, role: str) -> tuple[Origin, Origin]:
     """Set a part aside, each class in proportion: a share below 1, or a count."""
     from sklearn.model_selection import train_test_split  # 1 s to import, not wanted by every source
 
@@ -177,6 +254,48 @@ def _divide(images: Images, part: float, seed: int, role: str) -> tuple[Images, 
             "of each class one must go and one stay"
         ) from error
     return images.take(np.sort(rest)), images.take(np.sort(aside))
+
+
+def _of_classes(config: ConfigDict, uri: str, source: Source) -> Source:
+    """Number the classes of `only_classes` in their order there; images of others get the label -1."""
+    only = config.only_classes
+    if only is None or source.class_names == only:
+        return source
+    if source.class_names is None:
+        raise UserError(f"config.dataset.only_classes={_shortly(only)}: {uri} has no names of classes")
+    for name in only:
+        if name not in source.class_names:
+            raise UserError(
+                f"config.dataset.only_classes: {uri} has no class {name!r}{nearest(name, source.class_names)}; "
+                f"it has {_shortly(source.class_names)}"
+            )
+    largest = max(len(source.class_names), *(int(images.labels.max()) + 1 for images in source.splits.values()))
+    new_label = np.full(largest, -1, np.int32)
+    new_label[[source.class_names.index(name) for name in only]] = np.arange(len(only))
+    splits = {name: images.relabelled(new_label) for name, images in source.splits.items()}
+    return source._replace(splits=splits, class_names=only, labels_fit=True)
+
+
+def _chosen(config: ConfigDict, split: str, images: Read) -> Origin:
+    """Return the images of a split that are of the classes wanted."""
+    every = Origin.all_of(split, images)
+    return every if config.only_classes is None else every.take(np.flatnonzero(images.labels >= 0))
+
+
+def _some_of_each(images: Origin, config: ConfigDict) -> Origin:
+    """Keep `per_class` images of each class, drawn by the split's seed."""
+    order = np.random.default_rng(config.split_seed).permutation(images.total)
+    labels = images.labels[order]
+    kept = []
+    for label in np.unique(labels):
+        of_class = order[labels == label]
+        if len(of_class) < config.per_class:
+            raise UserError(
+                f"config.dataset.per_class={config.per_class}: of class {label} there are {len(of_class)} images "
+                "to train on"
+            )
+        kept.append(of_class[: config.per_class])
+    return images.take(np.sort(np.concatenate(kept)))
 
 
 def _complete_classes(config: ConfigDict, uri: str, source: Source) -> None:
@@ -209,7 +328,7 @@ def _shortly(names: tuple[str, ...]) -> str:
     return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
-def _complete_pixels(config: ConfigDict, images: Images) -> None:
+def _complete_pixels(config: ConfigDict, images: Read) -> None:
     """Set channels, and mean, std and covariance by channel, from the images, where they are not set."""
     config.channels = channels = images.channels if isinstance(images, Photos) else images.images.shape[-1]
     for name in ("mean", "std"):

@@ -19,3 +19,7 @@ class Examples(NamedTuple):
     def take(self, index: np.ndarray) -> "Examples":
         """Return the examples at the indices `[M]`."""
         return Examples(self.images[index], self.labels[index])
+
+    def relabelled(self, new_label: np.ndarray) -> "Examples":
+        """Return the same images, each with the new label of its old one, int32 `[classes]`."""
+        return Examples(self.images, new_label[self.labels])

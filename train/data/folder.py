@@ -28,8 +28,8 @@ _SHOWN = 5
 class _Files:
     """Photo files as records."""
 
-    def __init__(self, paths: Sequence[Path], labels: Sequence[int], digests: Sequence[bytes]) -> None:
-        self._paths = tuple(paths)
+    def __init__(self, root: Path, paths: Sequence[Path], labels: Sequence[int], digests: Sequence[bytes]) -> None:
+        self._root, self._paths, self._digests = root, tuple(paths), tuple(digests)
         self.labels = np.asarray(labels, np.int32)
         self.fingerprint = hashlib.sha256(self.labels.tobytes() + b"".join(digests)).hexdigest()
 
@@ -46,6 +46,12 @@ class _Files:
 
     def name(self, index: int) -> str:
         return str(self._paths[index])
+
+    def id(self, index: int) -> str:
+        return self._paths[index].relative_to(self._root).as_posix()
+
+    def digest(self, index: int) -> str:
+        return self._digests[index].hex()
 
 
 def read(root: Path, *, skip_bad_images: bool) -> Source:
@@ -80,7 +86,7 @@ def read(root: Path, *, skip_bad_images: bool) -> Source:
         if skip_bad_images:
             _hold_a_file_each(class_folders, {label for _, label, _ in good}, " that can be used")
         if good:
-            splits[split] = Photos.all_of(_Files(*zip(*good, strict=True)))
+            splits[split] = Photos.all_of(_Files(root, *zip(*good, strict=True)))
     if bad and not skip_bad_images:
         shown = "; ".join(bad[:_SHOWN]) + (f"; and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else "")
         raise UserError(

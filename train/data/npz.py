@@ -44,6 +44,12 @@ class _Packed:
     def name(self, index: int) -> str:
         return f"{self._path}: image {index}"
 
+    def id(self, index: int) -> str:
+        return f"{self._path.name}/{index}"
+
+    def digest(self, index: int) -> str:
+        return hashlib.sha256(self.bytes_of(index)).hexdigest()
+
 
 def read(path: Path, *, stream: bool = False, channels: int = 3) -> Source:
     """Read one file (its images are then divided by the config), or the files that share the prefix `path`.

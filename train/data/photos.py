@@ -46,6 +46,14 @@ class Records(Protocol):
         """Say for a message which record that is."""
         ...
 
+    def id(self, index: int) -> str:
+        """Return what a record is called wherever the source lies."""
+        ...
+
+    def digest(self, index: int) -> str:
+        """Return a hash of a record's content, or nothing where the source vouches for it."""
+        ...
+
 
 @dataclass(frozen=True)
 class Photos:
@@ -55,11 +63,13 @@ class Photos:
       records: of the source.
       index: which of them, `[N]`.
       channels: what they are decoded to: 1 (gray) or 3 (RGB).
+      new_label: of each of the records' labels, int32, where they have others here.
     """
 
     records: Records
     index: np.ndarray
     channels: int = 3
+    new_label: np.ndarray | None = None
 
     @classmethod
     def all_of(cls, records: Records, channels: int = 3) -> "Photos":
@@ -74,11 +84,16 @@ class Photos:
     @property
     def labels(self) -> np.ndarray:
         """Labels int32 `[N]`."""
-        return self.records.labels[self.index]
+        labels = self.records.labels[self.index]
+        return labels if self.new_label is None else self.new_label[labels]
 
     def take(self, index: np.ndarray) -> "Photos":
         """Return the photos at the indices `[M]`."""
         return replace(self, index=self.index[index])
+
+    def relabelled(self, new_label: np.ndarray) -> "Photos":
+        """Return the same photos, each with the new label of its old one, int32 `[classes]`."""
+        return replace(self, new_label=new_label if self.new_label is None else new_label[self.new_label])
 
     def load(self, indices: np.ndarray, size: int, resize: str, boxes: Callable[[int], decode.ChooseBox]) -> Examples:
         """Decode the photos at the indices `[M]`; `boxes(m)` chooses what is cut out of the m-th of them.
@@ -118,7 +133,7 @@ class Photos:
                 raise UserError(f"{self.records.name(wanted[place])}: {error}") from error
             if images[-1].shape != images[0].shape:
                 raise UserError(self._sizes_differ(wanted[place], images[-1], images[0]))
-            labels[place] = label
+            labels[place] = label if self.new_label is None else self.new_label[label]
         return Examples(np.stack(images), labels)
 
     def _on_all_cores(self, load: Callable[[np.ndarray], Examples]) -> Examples:

@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from train.data import transforms
-from train.data.dataset import Images
+from train.data.dataset import Images, Read
 from train.data.examples import Examples
 from train.data.stream import TrainingBatches
 
@@ -53,7 +53,7 @@ def save(images: Images, config: ConfigDict, path: Path) -> list[str]:
     return list(sections)
 
 
-def _decoded(images: Images, config: ConfigDict, smallest: float) -> Examples:
+def _decoded(images: Read, config: ConfigDict, smallest: float) -> Examples:
     if isinstance(images, Examples):
         return images
     whole = config.copy_and_resolve_references()

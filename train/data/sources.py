@@ -1,5 +1,6 @@
 """What `dataset.source` can name, and reading it."""
 
+import glob
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -50,9 +51,12 @@ def read(uri: str, config: ConfigDict) -> Source:
       UserError: the source is unknown or cannot be read.
     """
     kind, _, path = uri.partition(":")
+    if kind == "features":
+        raise UserError(f"{uri}: is of activations, which scripts.train and scripts.probe take; name the images here")
     if kind not in SOURCES:
         raise UserError(
-            f"config.dataset.source={uri}: must start with one of {', '.join(SOURCES)}{nearest(kind, SOURCES)}"
+            f"config.dataset.source={uri}: must start with one of {', '.join((*SOURCES, 'features'))}"
+            f"{nearest(kind, SOURCES)}"
         )
     if kind != "digits" and not path:
         raise UserError(f"config.dataset.source={uri}: takes a name behind the colon, for instance {kind}:NAME")
@@ -61,3 +65,12 @@ def read(uri: str, config: ConfigDict) -> Source:
         if not images.total:
             raise UserError(f"{uri}: its {split} split holds no image")
     return source
+
+
+def reachable(uri: str) -> bool:
+    """Whether there is anything where a source lies in files."""
+    kind, _, path = uri.partition(":")
+    place = Path(path).expanduser()
+    if kind == "npz":
+        return place.is_file() or any(place.parent.glob(f"{glob.escape(place.name)}_*.npz"))
+    return kind not in ("folder", "idx") or place.is_dir()

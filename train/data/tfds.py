@@ -61,7 +61,7 @@ class _Records:
         self._keys = image, label
         self._source = prepared.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
         info = prepared.info
-        self._name = f"tfds:{info.full_name}: {split}"
+        self._name, self._split = f"tfds:{info.full_name}: {split}", split
         # A version of a set does not change: it is not read whole for a fingerprint.
         about = info.splits[split]
         described = [info.full_name, split, about.num_examples, about.num_bytes, about.shard_lengths]
@@ -83,6 +83,12 @@ class _Records:
 
     def name(self, index: int) -> str:
         return f"{self._name} record {index}"
+
+    def id(self, index: int) -> str:
+        return f"{self._split}/{index}"
+
+    def digest(self, index: int) -> str:
+        return ""
 
 
 def read(

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from models import Network
+from models import NETWORKS, Network
 from train import environment, network, settings
 from train.checkpoints import Checkpoints
 from train.errors import UserError
@@ -38,6 +38,7 @@ class Plan(NamedTuple):
       match: which tensor goes where.
       preprocessing: who says how images are prepared.
       class_names: who says what the classes are called.
+      preparation_is_known: whether somebody says how images are prepared.
     """
 
     file: WeightsFile
@@ -48,6 +49,7 @@ class Plan(NamedTuple):
     match: Match
     preprocessing: str
     class_names: str
+    preparation_is_known: bool = True
 
 
 def plan(config: ConfigDict, given: Iterable[str], path: Path, *, preprocessing: str | None, head: str) -> Plan:
@@ -84,6 +86,37 @@ def plan(config: ConfigDict, given: Iterable[str], path: Path, *, preprocessing:
         f"{prepared} has it" if prepared else by_flags,
         named,
     )
+
+
+def plan_to_begin_with(config: ConfigDict, path: Path) -> Plan:
+    """Find out what each tensor of a file is to the network that a run begins with.
+
+    Args:
+      config: of that run, which says which network it is if the file does not; it is left as it is.
+      path: the file.
+
+    Raises:
+      UserError: as `plan`.
+    """
+    theirs = config.copy_and_resolve_references()
+    theirs.transfer.update(mode=None, weights=None, frozen_until=None, layer_decay=1.0, store=None)
+    theirs.dataset.update(
+        dict.fromkeys(("classes", "class_names", "class_ids", "only_classes", "mean", "std", "channels"))
+    )
+    theirs.augment.update({key: type(value)() for key, value in theirs.augment.items()})
+    given = {f"model.{key}" for key, value in config.model.items() if value is not None}
+    known = (
+        "dataset.mean" in open_weights(path, None).states or published.recognise(published.digests(path)) is not None
+    )
+    if not known:  # images are prepared as the run says: nothing of the file is used but its weights
+        channels = config.dataset.channels or 3
+        forms = NETWORKS.get(config.model.name, {}).values()
+        size = next((settings.keyword_defaults(make)["image_size"] for make in forms), None)
+        theirs.dataset.update(channels=channels, mean=(0.5,) * channels, std=(0.5,) * channels)
+        theirs.dataset.image_size = config.dataset.image_size or size
+        given |= set(settling.PREPARATION)
+    made = plan(theirs, given, path, preprocessing=None, head="keep")
+    return made._replace(preparation_is_known=known)
 
 
 def read(plan: Plan) -> tuple[nnx.GraphDef, PyTree, PyTree]:

@@ -19,7 +19,7 @@ HEADS = ("keep", "drop", "drop_dense")
 SMALL = ("lenet5", "lenet1d", "mlp")
 # What tensors' shapes do not show of a small net, and of how images are prepared, each with an example.
 _UNSEEN = {"model.activation": "relu", "model.pooling": "max", "model.padding": "'(0,0)'", "model.pools": "'(2,2)'"}
-_PREPARATION = {
+PREPARATION = {
     "dataset.image_size": "28",
     "dataset.channels": "1",
     "dataset.resize": "bilinear",
@@ -125,7 +125,7 @@ def complete(
     needless = {"dataset.crop"} if config.dataset.resize == "pad" else set()
     needless |= {"dataset.channel_order"} if config.dataset.channels == 1 else set()
     said.require(
-        {key: example for key, example in _PREPARATION.items() if key not in needless},
+        {key: example for key, example in PREPARATION.items() if key not in needless},
         f"how images are prepared for {file.path.name} stands neither in it nor in a flag "
         f"(--preprocessing={'|'.join(PREPROCESSINGS)}: those of published weights)",
     )

@@ -123,7 +123,7 @@ def test_testing_on_other_data_takes_its_test_or_all(idx_folder: Path, tmp_path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"source": "idxx:somewhere"}, "must start with one of digits, idx, npz, folder, tfds; nearest: idx"),
+        ({"source": "idxx:somewhere"}, "must start with one of digits, idx, npz, folder, tfds, features; nearest: idx"),
         ({"source": "digits:8x8"}, "takes nothing after the name"),
         ({"classes": 9}, r"classes=9: there are 10 class names"),
         (
@@ -184,3 +184,56 @@ def test_resize_scales_the_shorter_side_and_keeps_the_middle() -> None:
         np.testing.assert_array_equal(resize(image[np.newaxis], 2, method)[0], whole[:, 1:3])
     nearest = resize(np.arange(4, dtype=np.uint8).reshape(1, 2, 2, 1), 4, "nearest")[0, ..., 0]
     assert nearest.tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
+
+
+def test_only_some_classes_in_the_order_that_is_named(tmp_path: Path) -> None:
+    save_npz(tmp_path / "a.npz", class_names=["w", "x", "y", "z"])
+    config = section(source=f"npz:{tmp_path}/a.npz", image_size=8, only_classes=("z", "x"))
+    data = dataset.load(config)
+    assert (config.classes, config.class_names) == (2, ("z", "x"))
+    images = np.load(tmp_path / "a.npz")["image"]
+    for role, part in data.roles().items():
+        numbers = [int(name.removeprefix("train/")) for name in data.ids(role)]
+        np.testing.assert_array_equal(part.images, images[numbers])
+        np.testing.assert_array_equal(part.labels, [{3: 0, 1: 1}[number % 4] for number in numbers])
+    assert sum(part.total for part in data.roles().values()) == 20
+
+
+def test_some_training_images_of_each_class(tmp_path: Path) -> None:
+    save_npz(tmp_path / "a.npz", count=80)
+    drawn = []
+    for seed in (0, 0, 1):
+        config = section(source=f"npz:{tmp_path}/a.npz", image_size=8, per_class=5, split_seed=seed, test=20.0)
+        data = dataset.load(config)
+        np.testing.assert_array_equal(np.bincount(data.train.labels), [5, 5, 5, 5])
+        assert data.test.total == 20
+        drawn.append(data.ids("train"))
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"only_classes": ("w", "v")}, r"only_classes: npz:.* has no class 'v'.*; it has 4 \(w, x, y, ...\)"),
+        ({"per_class": 10}, r"per_class=10: of class 0 there are \d+ images to train on"),
+    ],
+)
+def test_classes_and_counts_that_are_not_there(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    save_npz(tmp_path / "a.npz", class_names=["w", "x", "y", "z"])
+    with pytest.raises(UserError, match=message):
+        dataset.load(section(source=f"npz:{tmp_path}/a.npz", image_size=8, **changes))
+
+
+def test_ids_of_a_folder_are_its_paths(tmp_path: Path) -> None:
+    for split, count in (("train", 6), ("test", 2)):
+        for name in ("ants", "bees"):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (9, 8), (number, 0, 0)).save(folder / f"{number}.png")
+    config = section(source=f"folder:{tmp_path}/photos", image_size=8, validation=2.0)
+    data = dataset.load(config)
+    assert data.ids("test") == [f"test/{name}/{number}.png" for name in ("ants", "bees") for number in range(2)]
+    assert len(set(data.ids("train") + data.ids("validation"))) == 12
+    assert data.digests("test")[0] == data.digests("test")[2]  # the same bytes in two folders
+    assert data.digests("test")[0] != data.digests("test")[1]

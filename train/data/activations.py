@@ -1,0 +1,196 @@
+"""Stored activations: what a network made of every image, in NumPy's files, read in place.
+
+A store is a folder:
+
+- `store.json`: what the activations are of (see `Store`); while they are being written, `unfinished.json`.
+- `SPLIT-label.npy`: labels int32 `[N]`; `SPLIT-records.json`: for each image its id and a digest of its content.
+- `SPLIT-LAYER-00000.npy` and on: activations `[rows, ...]`, so many rows a file. With views, rows are those of the
+  first view of all images, then those of the second.
+
+NumPy's format (NEP 1) is the plainest there is: a line of text and then the numbers, at an offset that a memory map
+can begin at. It has no bfloat16; those are stored as the uint16 of the same bits, and store.json says so.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from train.data.examples import Examples
+from train.errors import UserError, nearest
+
+STORED_TYPES = ("float32", "float16", "bfloat16")
+MANIFEST, UNFINISHED = "store.json", "unfinished.json"
+VERSION = 1
+
+
+def shard_name(split: str, layer: str, number: int) -> str:
+    """Return the name of a file of activations."""
+    return f"{split}-{layer}-{number:05d}.npy"
+
+
+def as_stored(array: np.ndarray) -> np.ndarray:
+    """Return an array as NumPy's format can hold it."""
+    return array.view(np.uint16) if array.dtype == jnp.bfloat16 else array
+
+
+@dataclass(frozen=True)
+class Activations:
+    """The activations of some images at one stage, in memory-mapped files.
+
+    Attributes:
+      shards: arrays `[rows, ...]`, all but the last with as many rows.
+      labels: int32 `[N]`.
+      views: augmented views of each image that are stored; 1 where there is the image alone.
+    """
+
+    shards: tuple[np.ndarray, ...]
+    labels: np.ndarray
+    views: int = 1
+
+    @property
+    def total(self) -> int:
+        """How many images."""
+        return len(self.labels)
+
+    @property
+    def rows(self) -> int:
+        """How many rows: every view of every image."""
+        return self.total * self.views
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes they are."""
+        return sum(shard.nbytes for shard in self.shards)
+
+    def take(self, index: np.ndarray) -> Examples:
+        """Return the rows at the indices `[M]`, read into memory; row `v * N + i` is view v of image i."""
+        index = np.asarray(index)
+        result = np.empty((len(index), *self.shards[0].shape[1:]), self.shards[0].dtype)
+        numbers, places = np.divmod(index, len(self.shards[0]))
+        for number in np.unique(numbers):
+            here = numbers == number
+            result[here] = self.shards[number][places[here]]
+        return Examples(result, self.labels[index % self.total])
+
+    def all(self) -> Examples:
+        """Return every row, read into memory."""
+        return Examples(np.concatenate(self.shards), np.tile(self.labels, self.views))
+
+
+class Store:
+    """A finished store.
+
+    Args:
+      path: the folder.
+
+    Attributes:
+      manifest: what store.json holds: `of` (the network, its weights by layer, the preparation of images, the data,
+        the views: whatever makes other activations if it changes), `layers` (name: shape), `dtype`, `splits` (name:
+        images), `shard_rows`, `config` (of the run, complete), `skipped`.
+      layers: shape of an image's activations, by stage.
+      splits: "train", perhaps "validation", "test".
+
+    Raises:
+      UserError: there is no store, or an unfinished one, or it is not ours.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not (path / MANIFEST).is_file():
+            what = "is not finished; run its command again" if (path / UNFINISHED).exists() else f"has no {MANIFEST}"
+            raise UserError(f"{path}: holds no stored activations: {what} (scripts.extract --output={path} makes them)")
+        self.manifest: dict[str, Any] = read_manifest(path / MANIFEST)
+        self.layers: Mapping[str, tuple[int, ...]] = {
+            name: tuple(shape) for name, shape in self.manifest["layers"].items()
+        }
+        self.splits: Sequence[str] = tuple(self.manifest["splits"])
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """In the order of the labels, if the data has names."""
+        names = self.manifest["config"]["dataset"]["class_names"]
+        return None if names is None else tuple(names)
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return int(self.manifest["config"]["dataset"]["classes"])
+
+    def layer(self, name: str | None) -> str:
+        """Return the name of a stored layer; of None, the last one's.
+
+        Raises:
+          UserError: that one is not stored.
+        """
+        if name is None:
+            return list(self.layers)[-1]
+        if name not in self.layers:
+            raise UserError(f"{self.path}: holds {', '.join(self.layers)}, not {name}{nearest(name, self.layers)}")
+        return name
+
+    def activations(self, split: str, layer: str) -> Activations:
+        """Return a split's activations at a stage, memory-mapped.
+
+        Raises:
+          UserError: a file is missing or damaged.
+        """
+        labels = self._load(f"{split}-label.npy")
+        views = self.manifest["of"]["views"]["count"] or 1 if split == "train" else 1
+        rows, shard_rows = views * len(labels), self.manifest["shard_rows"]
+        shards = []
+        for number in range(-(-rows // shard_rows)):
+            shard = self._load(shard_name(split, layer, number))
+            expected = (min(shard_rows, rows - number * shard_rows), *self.layers[layer])
+            if shard.shape != expected:
+                raise UserError(
+                    f"{self.path / shard_name(split, layer, number)}: holds {shard.shape}, not {expected}; remove "
+                    f"{self.path} and run its command again"
+                )
+            shards.append(shard.view(jnp.bfloat16) if self.manifest["dtype"] == "bfloat16" else shard)
+        return Activations(tuple(shards), labels, views)
+
+    def load(self, split: str, layer: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return a split's activations at a stage, float32 `[N, units]`, and labels `[N]`; all views of an image count.
+
+        Raises:
+          UserError: as `activations`.
+        """
+        examples = self.activations(split, layer).all()
+        return examples.images.astype(np.float32).reshape(len(examples.labels), -1), examples.labels
+
+    def ids(self, split: str) -> list[str]:
+        """Return the id of each image of a split."""
+        return [name for name, _ in self.records(split)]
+
+    def records(self, split: str) -> list[tuple[str, str]]:
+        """Return the id and the digest of each image of a split."""
+        return [(name, digest) for name, digest in json.loads((self.path / f"{split}-records.json").read_text())]
+
+    def _load(self, name: str) -> np.ndarray:
+        try:
+            return np.load(self.path / name, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(
+                f"{self.path / name}: cannot be read ({error}); remove {self.path} and run its command again"
+            ) from error
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return what a store.json, or an unfinished one, says.
+
+    Raises:
+      UserError: it is not ours, or of another version.
+    """
+    try:
+        manifest = json.loads(path.read_text())
+        version = manifest["version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); remove {path.parent} and extract again") from error
+    if version != VERSION:
+        raise UserError(f"{path}: is of version {version}, this program reads {VERSION}; extract again")
+    return dict(manifest)
