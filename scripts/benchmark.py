@@ -8,7 +8,9 @@ the rate of matrix products; --peer=torch times the same work in PyTorch, in its
 both sides' logits and gradients on the same weights first. The other suites compare an experiment with itself:
 compiler (the training step with this project's compiler options, and with XLA's defaults), loop (the steps of
 scripts.train, and the bare step), run (scripts.train with its evaluations and checkpoints, and the bare step), start
-(from the start of the process to the first step, with a warm compilation cache and without one).
+(from the start of the process to the first step, with a warm compilation cache and without one), frozen (a step with
+all convolutions frozen, and one that fine-tunes), stored (training on stored activations of the last hidden stage, and
+with that stage frozen), extraction (storing these, and inference alone); the last three on random weights.
 Leave the machine alone meanwhile.
 """
 

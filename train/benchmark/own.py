@@ -1,10 +1,8 @@
 """Figures measured side by side: A B A B, medians, so that what else the machine does meets both."""
 
-import itertools
 import json
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -12,58 +10,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
-from train import devices, settings
-from train.data import dataset
+from train.benchmark import transfer
+from train.benchmark.bare_step import Measurement, bare_step
 from train.errors import UserError
-from train.feed import training_batches
-from train.prepare import prepare
 from train.run import CONFIG, METRICS, RESULT
 
-Measurement = Callable[[], float]
 # Starts scripts.train on the same config with these flags more.
 Launch = Callable[[list[str]], subprocess.Popen[bytes]]
-
-
-def bare_step(config: ConfigDict, compiler_options: dict[str, str] | None = None, seconds: float = 3.0) -> Measurement:
-    """Compile the step of training and return a function that measures its images/s.
-
-    It is the step of the loop, with its augmentation and with the host drawing batches; nothing is logged, evaluated
-    or saved.
-
-    Args:
-      config: the experiment; it is completed in place.
-      compiler_options: for XLA; by default those that training uses.
-      seconds: how long one measurement takes at least.
-    """
-    settings.resolve(config)
-    train_set = dataset.load(config.dataset).train
-    mesh = devices.make_mesh(config.mesh.data)
-    prepared = prepare(config, train_set.total, mesh, compiler_options)
-    state, step = prepared.state, prepared.train_step
-
-    def measure() -> float:
-        nonlocal state
-        with training_batches(train_set, config, mesh, 0, sys.maxsize) as batches:
-            state, metrics = step(state, next(batches))  # compiles what draws batches, or fills the stream
-            jax.block_until_ready(metrics)
-            taken, began = 0, time.perf_counter()
-            while time.perf_counter() - began < seconds:
-                for batch in itertools.islice(batches, config.log.every_steps):
-                    state, metrics = step(state, batch)
-                    taken += 1
-                jax.block_until_ready(metrics)
-            return taken * config.train.batch_size / (time.perf_counter() - began)
-
-    return measure
 
 
 def _compiler(config: ConfigDict, launch: Launch) -> dict[str, Measurement]:
     return {
         "training's options": bare_step(config.copy_and_resolve_references()),
-        "XLA's defaults": bare_step(config, {}),
+        "XLA's defaults": bare_step(config, compiler_options={}),
     }
 
 
@@ -107,6 +68,12 @@ def _start(config: ConfigDict, launch: Launch) -> dict[str, Measurement]:
     return {"warm cache": lambda: first_step(cache.name), "no cache": partial(first_step, "")}
 
 
+def _in_process(
+    make: Callable[[ConfigDict], dict[str, Measurement]], config: ConfigDict, launch: Launch
+) -> dict[str, Measurement]:
+    return make(config)
+
+
 def _wait(process: subprocess.Popen[bytes]) -> None:
     if process.wait():
         raise UserError(f"scripts.train has failed with status {process.returncode}; its message stands above")
@@ -117,6 +84,7 @@ SUITES: Mapping[str, tuple[str, Callable[[ConfigDict, Launch], dict[str, Measure
     "compiler": ("images_per_second", _compiler),  # the step, as training compiles it and as XLA does by itself
     "loop": ("images_per_second", _loop),  # steps as scripts.train takes them, and the bare step
     "run": ("images_per_second", _run),  # the same with start, evaluations and checkpoints, and the bare step
+    **{name: ("images_per_second", partial(_in_process, make)) for name, make in transfer.SUITES.items()},
     "start": ("seconds_to_first_step", _start),  # from the start of the process, compiled programs kept or not
 }
 
