@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from typing import Any
 import jax
 
 from train.data.dataset import Dataset
-from train.network import PyTree, one_digest
 
 _PACKAGES = (
     "jax",
@@ -30,10 +30,10 @@ _PACKAGES = (
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
 
-def describe(source: str, data: Dataset, given: PyTree = None) -> dict[str, Any]:
-    """Return what environment.json holds; `given` are weights of others that a run begins with."""
+def describe(source: str, data: Dataset, given: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return what environment.json holds; `given` has a hash of each layer that others have trained."""
     counts = {"train": data.train, "validation": data.validation, "test": data.test}
-    begun = {} if given is None else {"transfer": {"sha256": one_digest(given), "layers": sorted(given["params"])}}
+    begun = {"transfer": {"sha256": dict(given)}} if given else {}
     return (
         machine()
         | begun

@@ -19,7 +19,6 @@ from train.errors import NotFiniteError, UserError
 from train.evaluate import make_run_evaluator
 from train.feed import training_batches
 from train.meter import Meter
-from train.network import PyTree
 from train.prepare import prepare
 from train.progress import Display
 from train.run import CONFIG, ENVIRONMENT, METRICS, RESULT, MetricsLog, RunFolder, lock, read_metrics
@@ -56,23 +55,25 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
         )
     if config.transfer.net_a and not (workdir / CONFIG).exists():
         net_a.check(config)
-    begins_with = None if weights is None else transfer.kept(config, weights)
+    given_layers = {} if weights is None else transfer.digests(config, weights)
+    del weights  # they are read again where they are needed, and lie in memory once
     with lock(workdir):
-        folder = RunFolder.create(workdir, config, environment.describe(config.dataset.source, data, begins_with))
+        folder = RunFolder.create(workdir, config, environment.describe(config.dataset.source, data, given_layers))
         if folder.result is None:
             counts = folder.environment["data"]["counts"]
             print(
-                f"{config.model.name}: {network.count_parameters(params):,} parameters, {config.precision}, "
+                f"{config.model.name}: {network.count_parameters(params):,} parameters, {_origin(config)}, "
+                f"{config.precision}, "
                 f"{jax.default_backend()} x {mesh.size}; {config.dataset.source}: "
                 + ", ".join(f"{count:,} {role}" for role, count in counts.items()),
                 flush=True,
             )
             if data.skipped:
                 print(f"left out {len(data.skipped)} files (all are in {ENVIRONMENT}): {'; '.join(data.skipped[:3])}")
-            if begins_with is not None:
-                transfer.print_table(transfer.describe(config, begins_with))
+            if given_layers:
+                transfer.print_table(transfer.describe(config, given_layers))
             try:
-                folder.finish(_fit(config, data, mesh, folder, begins_with))
+                folder.finish(_fit(config, data, mesh, folder))
             except BrokenPipeError:  # of the standard output, not of the folder
                 raise
             except OSError as error:
@@ -86,12 +87,12 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
     print(_summary(folder.result, workdir))
 
 
-def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder, given: PyTree) -> dict[str, Any]:
+def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> dict[str, Any]:
     """Take every step that is left, and return what result.json holds."""
     began, workdir = time.perf_counter(), folder.path
     with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
         with Signals() as signals:
-            beginning = transfer.begin(config, data, given, folder, checkpoints, mesh)
+            beginning = transfer.begin(config, data, folder, checkpoints, mesh)
             data = beginning.data
             prepared = prepare(config, data.train.total, mesh, given=beginning.given)
             timetable, schedule, state, train_step, compile_seconds = prepared
@@ -151,11 +152,12 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder, given
                 raise NotFiniteError(f"the test loss after step {best:,} is {test['loss']}")
         transfer.check_frozen(config, beginning, state, checkpoints, mesh)
         training = [line for line in read_metrics(workdir / METRICS) if line["split"] == "train"]
-        return {
+        parameters = network.count_parameters(network.describe(config)[1])
+        result = {
             "step": timetable.total,
             "best_step": best,
             "seconds": seconds(),
-            "parameters": network.count_parameters(network.describe(config)[1]),
+            "parameters": parameters,
             "compile_seconds": compile_seconds,
             "train": {
                 "loss": training[-1]["loss"],
@@ -164,18 +166,14 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder, given
             },
             "test_split": data.test_split,
             "test": test,
-        } | (
-            {}
-            if beginning.frozen_digest is None
-            else {
-                "frozen": {
-                    "until": config.transfer.frozen_until,
-                    "parameters": network.count_parameters(network.describe(config)[1])
-                    - network.count_parameters(trained["params"]),
-                    "sha256": beginning.frozen_digest,
-                }
+        }
+        if beginning.frozen:
+            result["frozen"] = {
+                "until": config.transfer.frozen_until,
+                "parameters": parameters - network.count_parameters(trained["params"]),
+                "sha256": beginning.frozen,
             }
-        )
+        return result
 
 
 @contextlib.contextmanager
@@ -190,6 +188,10 @@ def _one_line_if_not_finite(config: ConfigDict, checkpoints: Checkpoints) -> Ite
             + "; try config.optimizer.clip_norm=1, or a config.schedule.learning_rate "
             f"below {config.schedule.learning_rate:g}"
         ) from error
+
+
+def _origin(config: ConfigDict) -> str:
+    return "from scratch" if config.transfer.mode == "scratch" else f"from {config.transfer.weights}"
 
 
 def _summary(result: dict[str, Any], workdir: Path) -> str:

@@ -130,12 +130,6 @@ def digests(params: PyTree, stats: PyTree) -> dict[str, str]:
     return found
 
 
-def one_digest(given: PyTree) -> str:
-    """Return a SHA-256 of all of `params` and `stats`."""
-    found = digests(given["params"], given["stats"])
-    return hashlib.sha256("".join(f"{layer} {digest}" for layer, digest in found.items()).encode()).hexdigest()
-
-
 def count_parameters(params: PyTree) -> int:
     """Return how many numbers the parameters hold."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

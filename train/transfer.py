@@ -26,6 +26,8 @@ from train.weights import importing
 
 # What else belongs to weights than the network's own keys: how they are shown an image.
 _PREPARATION = ("image_size", "channels", "mean", "std")
+# Options of a network that make no difference to what its weights mean.
+_FREE = ("dropout", "init")
 # What `dataset.source` begins with where it is a store.
 STORE = "features:"
 
@@ -105,6 +107,11 @@ def adopt(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Wei
     for key, value in theirs.model.items():
         if ours[key] is None:
             ours[key] = value
+        elif ours[key] != value and key not in _FREE:
+            raise UserError(
+                f"config.model.{key}={ours[key]}: config.transfer.weights={config.transfer.weights} has {value}; leave "
+                "the key out"
+            )
     if weights is None or weights.states_preparation:
         for key in _PREPARATION:
             if config.dataset[key] is None:
@@ -190,6 +197,16 @@ def kept(config: ConfigDict, weights: Weights) -> PyTree:
     return {"params": params, "stats": stats}
 
 
+def digests(config: ConfigDict, weights: Weights) -> dict[str, str]:
+    """Return a SHA-256 of each layer that a run begins with.
+
+    Raises:
+      UserError: as `kept`.
+    """
+    given = kept(config, weights)
+    return network.digests(given["params"], given["stats"])
+
+
 def _other_classes(ours: ConfigDict, theirs: ConfigDict) -> bool:
     """Whether the head cannot be kept; where nobody has names for classes, their number decides."""
     here, there = ours.dataset, theirs.dataset
@@ -218,23 +235,20 @@ class Beginning(NamedTuple):
     Attributes:
       data: what it is trained on: the images, or their stored activations.
       given: `params` and `stats` by layer, for the state before the first step.
-      frozen_digest: of what is frozen; None where all learns.
+      frozen: SHA-256 of each layer that is frozen.
     """
 
     data: Dataset
     given: PyTree
-    frozen_digest: str | None
+    frozen: dict[str, str]
 
 
-def begin(
-    config: ConfigDict, data: Dataset, given: PyTree, folder: RunFolder, checkpoints: Checkpoints, mesh: Mesh
-) -> Beginning:
+def begin(config: ConfigDict, data: Dataset, folder: RunFolder, checkpoints: Checkpoints, mesh: Mesh) -> Beginning:
     """Find the weights that the first step needs, write what is frozen, and compute activations that are to be stored.
 
     Args:
       config: complete.
       data: the images.
-      given: what `kept` has returned; None where a run goes on, whose weights then come from its folder.
       folder: of the run.
       checkpoints: of the run.
       mesh: of devices.
@@ -245,17 +259,18 @@ def begin(
     resumes = checkpoints.latest() is not None
     if config.transfer.mode == "scratch":
         first_layers = net_a.given_by(config.transfer.net_a, mesh) if config.transfer.net_a and not resumes else None
-        return Beginning(data, first_layers, None)
-    if given is None and not resumes:  # killed before its first checkpoint
+        return Beginning(data, first_layers, {})
+    frozen_part, _ = network.describe_parts(config)
+    was: dict[str, str] = folder.environment["transfer"]["sha256"]
+    if not resumes:
         given = kept(config, Weights(config))
-        if network.one_digest(given) != folder.environment["transfer"]["sha256"]:
+        if network.digests(given["params"], given["stats"]) != was:
             raise UserError(
                 f"config.transfer.weights={config.transfer.weights}: are not those that {folder.path} was to begin "
                 "with; choose another --workdir"
             )
-    frozen_part, _ = network.describe_parts(config)
     if frozen_part is None:
-        return Beginning(data, given, None)
+        return Beginning(data, None if resumes else given, {})
     graph, params, stats = frozen_part
     if resumes:
         frozen = given = checkpoints.restore_frozen(config, mesh)
@@ -274,7 +289,7 @@ def begin(
             described = (graph, frozen["params"], frozen["stats"])
             store = features.extract(described, (last,), config, data, path, mesh, lambda line: print(line, flush=True))
             data = features.dataset_of(store, last)
-    return Beginning(data, given, network.one_digest(frozen))
+    return Beginning(data, given, {layer: was[layer] for layer in params.keys() | stats.keys()})
 
 
 def check_frozen(config: ConfigDict, beginning: Beginning, state: State, checkpoints: Checkpoints, mesh: Mesh) -> None:
@@ -283,18 +298,24 @@ def check_frozen(config: ConfigDict, beginning: Beginning, state: State, checkpo
     Raises:
       UserError: something has.
     """
-    if beginning.frozen_digest is None:
+    if not beginning.frozen:
         return
     frozen = state.frozen or checkpoints.restore_frozen(config, mesh)
-    if (found := network.one_digest(frozen)) != beginning.frozen_digest:
+    now = network.digests(frozen["params"], frozen["stats"])
+    if changed := [layer for layer, digest in sorted(beginning.frozen.items()) if now[layer] != digest]:
         raise UserError(
-            f"the frozen layers have changed in training: their SHA-256 is {found}, was {beginning.frozen_digest}; "
-            "memory or disk may be at fault; train again"
+            f"the frozen layers {', '.join(changed)} are not what the run began with; memory or disk may be at fault: "
+            "train again, in another --workdir"
         )
 
 
-def describe(config: ConfigDict, given: PyTree) -> list[tuple[str, int, str, str]]:
-    """Return for each stage with parameters its name, their number, where they come from, and how they learn."""
+def describe(config: ConfigDict, given: Collection[str]) -> list[tuple[str, int, str, str]]:
+    """Return for each stage with parameters its name, their number, where they come from, and how they learn.
+
+    Args:
+      config: complete.
+      given: the layers that the run begins with.
+    """
     _, params, _ = network.describe(config)
     frozen_part, _ = network.describe_parts(config)
     rates = network.layer_rates(config)
@@ -306,7 +327,7 @@ def describe(config: ConfigDict, given: PyTree) -> list[tuple[str, int, str, str
         if frozen_part is not None and layers[0] in frozen_part[1]:
             learns = "frozen"
         number = sum(network.count_parameters(params[layer]) for layer in layers)
-        rows.append((stage, number, "weights" if layers[0] in given["params"] else "new", learns))
+        rows.append((stage, number, "weights" if layers[0] in given else "new", learns))
     return rows
 
 

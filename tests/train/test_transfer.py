@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 from ml_collections import ConfigDict
 
 from tests.conftest import fresh
@@ -162,7 +161,7 @@ def test_the_head_is_kept_for_the_same_classes(
     settings.resolve(config)
     given = transfer.kept(config, weights)
     assert given["params"].keys() == {"hidden1", "hidden2"} | ({"output"} if kept else set())
-    rows = transfer.describe(config, given)
+    rows = transfer.describe(config, given["params"])
     assert [row[2] for row in rows] == ["weights", "weights", "weights" if kept else "new"]
 
 
@@ -217,6 +216,7 @@ def test_a_file_of_weights_is_as_good_as_its_run(config: ConfigDict, source: Pat
         ),
         ({"transfer.weights": "nowhere"}, "weights=nowhere: there is neither"),
         ({"model.name": "lenet5", "dataset.image_size": 32}, "is mlp, not lenet5; set --config.model.name=mlp"),
+        ({"model.hidden": (24, 8)}, r"config.model.hidden=\(24, 8\): config.transfer.weights=.* has \(24, 16\); leave"),
         ({"dataset.image_size": 16}, r"hidden1's kernel is \(64, 24\) there and \(256, 24\) here; .*image_size=8"),
         ({"transfer.mode": "thawed"}, "mode=thawed: must be one of scratch, finetune, frozen, stored"),
     ],
@@ -229,13 +229,33 @@ def test_what_cannot_be_is_said(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_frozen_layer_that_has_changed_is_noticed(config: ConfigDict, source: Path, tmp_path: Path) -> None:
-    one = begins_with(config, source, "frozen")
-    train(one, tmp_path / "run")
-    described = network.describe(one)
-    graph, params, _ = described
-    assert isinstance(graph, nnx.GraphDef)
-    arrays = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), params)
-    before = network.one_digest({"params": arrays, "stats": {}})
-    arrays["hidden1"]["bias"][3] = np.nextafter(np.float32(1), np.float32(2))
-    assert network.one_digest({"params": arrays, "stats": {}}) != before
+def test_a_frozen_layer_that_has_changed_is_noticed(
+    config: ConfigDict, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests, asked = network.digests, []
+
+    def one_bit_off(params: PyTree, stats: PyTree) -> dict[str, str]:
+        asked.append(len(params))
+        if len(asked) == 3:  # before the run, at its beginning, at its end
+            bias = np.array(params["hidden1"]["bias"])
+            bias.view(np.uint32)[3] ^= 1
+            params = params | {"hidden1": {**params["hidden1"], "bias": bias}}
+        return digests(params, stats)
+
+    monkeypatch.setattr(network, "digests", one_bit_off)
+    with pytest.raises(UserError, match="the frozen layers hidden1 are not what the run began with"):
+        train(begins_with(config, source, "frozen"), tmp_path / "run")
+    assert RunFolder(tmp_path / "run").result is None
+
+
+def test_other_weights_do_not_slip_in_before_the_first_checkpoint(
+    config: ConfigDict, source: Path, tmp_path: Path
+) -> None:
+    train(begins_with(config, source, "finetune"), tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    (tmp_path / "run" / "result.json").unlink()
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    environment["transfer"]["sha256"]["hidden1"] = "0" * 64
+    (tmp_path / "run" / "environment.json").write_text(json.dumps(environment))
+    with pytest.raises(UserError, match=r"are not those that .*run was to begin with"):
+        train(begins_with(config, source, "finetune"), tmp_path / "run")
