@@ -17,17 +17,22 @@ from ml_collections import ConfigDict
 
 from configs import alexnet_tiny_imagenet
 
-_FIVE = ("tabby", "beach wagon", "iPod", "sombrero", "meat loaf")
-_FIFTEEN = (
-    *("goldfish", "centipede", "black stork", "walking stick", "bison", "academic gown", "bucket"),
-    *("Christmas stocking", "dumbbell", "miniskirt", "pill bottle", "refrigerator", "teapot", "viaduct", "ice lolly"),
-)
+_CLASSES = {
+    "fifteen": (
+        *("goldfish", "centipede", "black stork", "walking stick", "bison", "academic gown", "bucket"),
+        *("Christmas stocking", "dumbbell", "miniskirt", "pill bottle", "refrigerator", "teapot", "viaduct"),
+        "ice lolly",
+    ),
+    "five": ("tabby", "beach wagon", "iPod", "sombrero", "meat loaf"),
+}
 
 
 def get_config(classes: str = "fifteen") -> ConfigDict:
     """Return the experiment on the classes that come first, fifteen, or on those that come then, five."""
+    if classes not in _CLASSES:
+        raise ValueError(f"{classes!r}: must be one of {', '.join(_CLASSES)}")
     config = alexnet_tiny_imagenet.get_config()
-    config.dataset.only_classes = {"fifteen": _FIFTEEN, "five": _FIVE}[classes]
+    config.dataset.only_classes = _CLASSES[classes]
     if classes == "five":
         config.dataset.validation = 0.0
         config.transfer.views = 8
