@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from train import devices, environment, net_a, network, settings, transfer
-from train.checkpoints import Checkpoints, network_of
+from train.checkpoints import Checkpoints, load_network, network_of
 from train.data.dataset import Dataset
 from train.errors import NotFiniteError, UserError
 from train.evaluate import make_run_evaluator
@@ -21,6 +21,7 @@ from train.feed import training_batches
 from train.meter import Meter
 from train.prepare import prepare
 from train.progress import Display
+from train.report import writing
 from train.run import CONFIG, ENVIRONMENT, METRICS, RESULT, MetricsLog, RunFolder, lock, read_metrics
 from train.signals import InterruptedRun, Signals
 
@@ -73,7 +74,11 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
             if given_layers:
                 transfer.print_table(transfer.describe(config, given_layers))
             try:
-                folder.finish(_fit(config, data, mesh, folder))
+                result = _fit(config, data, mesh, folder)
+                if config.evaluate.report:
+                    for line in writing.write(workdir, config, load_network(folder, mesh), data, mesh):
+                        print(line)
+                folder.finish(result)
             except BrokenPipeError:  # of the standard output, not of the folder
                 raise
             except OSError as error:

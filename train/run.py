@@ -214,13 +214,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that at any moment the old or the new one stands there, whole."""
     path = path.resolve()  # of a link, the target is replaced
     draft = _draft(path)
     try:
-        with draft.open("w") as file:
-            file.write(text)
+        with draft.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
