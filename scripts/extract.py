@@ -17,9 +17,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from scripts import command
-from train import features
 from train.data.activations import STORED_TYPES
 from train.errors import UserError
+from train.features import of_run
 from train.run import RunFolder
 
 _RUN = flags.DEFINE_string("run", None, "The run folder of the network.")
@@ -42,7 +42,7 @@ def main() -> None:
     changes = config_flags.get_override_values(flags.FLAGS["config"])
     changes |= {"transfer.dtype": _DTYPE.value, "transfer.views": _VIEWS.value}
     path = Path(_OUTPUT.value).expanduser()
-    store = features.extract_from(
+    store = of_run.extract(
         folder, _SOURCE.value, tuple(_LAYER.value), path, changes, lambda line: print(line, flush=True)
     )
     shapes = ", ".join(f"{layer} {list(shape)}" for layer, shape in store.layers.items())

@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from scripts import command, outputs
-from train import probes
 from train.data.activations import Store
 from train.errors import UserError
+from train.probes import methods
 
 _FEATURES = flags.DEFINE_string("features", None, "Folder of stored activations, which scripts.extract has made.")
 _METHOD = flags.DEFINE_enum("method", None, ["linear", "knn", "few_shot"], "What is trained.")
@@ -47,14 +47,13 @@ def main() -> None:
     write = outputs.json_output(_OUTPUT.value)
     store = Store(Path(_FEATURES.value).expanduser())
     layer = store.layer(_LAYER.value)
-    parts = {split: store.load(split, layer) for split in store.splits}
-    if _METHOD.value == "few_shot":
-        images = store.activations("train", layer).total  # of which the first rows are the first view
-        parts["train"] = (parts["train"][0][:images], parts["train"][1][:images])
+    few_shot = _METHOD.value == "few_shot"
+    parts = {split: store.load(split, layer, all_views=not few_shot) for split in store.splits}
+    if few_shot:
         shots = [int(shots) for shots in _SHOTS.value]
-        figures = probes.few_shot(parts, shots, _DRAWS.value, _SEED.value, store.class_names)
+        figures = methods.few_shot(parts, shots, _DRAWS.value, _SEED.value, store.class_names)
     else:
-        figures = {"linear": probes.linear, "knn": probes.knn}[_METHOD.value](parts)
+        figures = {"linear": methods.linear, "knn": methods.knn}[_METHOD.value](parts)
     figures = {"method": _METHOD.value, "layer": layer} | figures
     _print(figures)
     write(figures)

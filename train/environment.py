@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from train.data.dataset import Dataset
+from train.data.roles import Dataset
 
 _PACKAGES = (
     "jax",

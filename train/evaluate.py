@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from train import devices
 from train.checkpoints import load_network
 from train.data import dataset
-from train.data.dataset import Images
+from train.data.roles import Images
 from train.data.transforms import normalise
 from train.feed import AHEAD, batches_in_order
 from train.network import PyTree, describe, describe_parts

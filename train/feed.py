@@ -11,10 +11,10 @@ from ml_collections import ConfigDict
 
 from train import devices
 from train.data.activations import Activations
-from train.data.dataset import Images
 from train.data.examples import Examples
 from train.data.order import batch_indices
 from train.data.photos import Photos
+from train.data.roles import Images
 from train.data.stream import BatchesInOrder, TrainingBatches, stream
 
 # Batches that the host may be ahead of the device: enough to keep it busy, few enough to find room there.

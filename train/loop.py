@@ -12,9 +12,9 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from train import devices, environment, net_a, network, settings, transfer
+from train import devices, environment, network, settings
 from train.checkpoints import Checkpoints, load_network, network_of
-from train.data.dataset import Dataset
+from train.data.roles import Dataset
 from train.errors import NotFiniteError, UserError
 from train.evaluate import make_run_evaluator
 from train.feed import training_batches
@@ -24,6 +24,9 @@ from train.progress import Display
 from train.report import writing
 from train.run import CONFIG, ENVIRONMENT, METRICS, RESULT, MetricsLog, RunFolder, lock, read_metrics
 from train.signals import InterruptedRun, Signals
+from train.transfer import adopting, net_a, table
+from train.transfer.beginning import begin, check_frozen, load_data
+from train.transfer.weights import digests
 
 
 def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> None:
@@ -38,10 +41,10 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
       UserError: config, data or folder are not as they must be, or a loss is not finite.
       InterruptedRun: SIGTERM or Ctrl-C; the run can be resumed.
     """
-    weights = transfer.adopt(config, workdir, given)
+    weights = adopting.adopt(config, workdir, given)
     settings.resolve(config)
-    data = transfer.load(config)
-    transfer.complete(config)
+    data = load_data(config)
+    adopting.complete(config)
     _, params, _ = network.describe(config)
     mesh = devices.make_mesh(config.mesh.data)
     if config.train.batch_size % (mesh.size * config.train.accumulate):
@@ -56,7 +59,7 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
         )
     if config.transfer.net_a and not (workdir / CONFIG).exists():
         net_a.check(config)
-    given_layers = {} if weights is None else transfer.digests(config, weights)
+    given_layers = {} if weights is None else digests(config, weights)
     del weights  # they are read again where they are needed, and lie in memory once
     with lock(workdir):
         folder = RunFolder.create(workdir, config, environment.describe(config.dataset.source, data, given_layers))
@@ -72,13 +75,9 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
             if data.skipped:
                 print(f"left out {len(data.skipped)} files (all are in {ENVIRONMENT}): {'; '.join(data.skipped[:3])}")
             if given_layers:
-                transfer.print_table(transfer.describe(config, given_layers))
+                table.show(table.describe(config, given_layers))
             try:
-                result = _fit(config, data, mesh, folder)
-                if config.evaluate.report:
-                    for line in writing.write(workdir, config, load_network(folder, mesh), data, mesh):
-                        print(line)
-                folder.finish(result)
+                folder.finish(_fit(config, data, mesh, folder))
             except BrokenPipeError:  # of the standard output, not of the folder
                 raise
             except OSError as error:
@@ -88,6 +87,9 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
                 ) from error
         else:
             print(f"{workdir}: this run is finished")
+        if config.evaluate.report and not writing.is_written(workdir):
+            for line in writing.write(workdir, config, load_network(folder, mesh), data, mesh):
+                print(line)
     assert folder.result is not None
     print(_summary(folder.result, workdir))
 
@@ -96,9 +98,10 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> di
     """Take every step that is left, and return what result.json holds."""
     began, workdir = time.perf_counter(), folder.path
     with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
+        # A signal ends this at once: what is stored of activations is not lost, and there is no step to save yet.
+        beginning = begin(config, data, folder, checkpoints, mesh)
+        data = beginning.data
         with Signals() as signals:
-            beginning = transfer.begin(config, data, folder, checkpoints, mesh)
-            data = beginning.data
             prepared = prepare(config, data.train.total, mesh, given=beginning.given)
             timetable, schedule, state, train_step, compile_seconds = prepared
             beginning = beginning._replace(given=None)  # it lies on the devices now, and is not wanted twice
@@ -155,7 +158,7 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> di
             test = evaluate(state._replace(**trained), data.test)
             if not math.isfinite(test["loss"]):
                 raise NotFiniteError(f"the test loss after step {best:,} is {test['loss']}")
-        transfer.check_frozen(config, beginning, state, checkpoints, mesh)
+        check_frozen(config, beginning, state, checkpoints, mesh)
         training = [line for line in read_metrics(workdir / METRICS) if line["split"] == "train"]
         parameters = network.count_parameters(network.describe(config)[1])
         result = {

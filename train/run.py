@@ -133,7 +133,7 @@ def lock(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"{path}: another process trains there; wait, or choose another --workdir") from error
+            raise UserError(f"{path}: another process writes there; wait, or choose another folder") from error
         except OSError:  # a file system without locks: better none than no training
             pass
         yield

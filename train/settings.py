@@ -310,6 +310,7 @@ NOT_IDENTITY = (
     "dataset.data_dir",
     "dataset.workers",
     "transfer.store",
+    "evaluate.report",
 )
 # Where the weights lie that a run has begun with may change, too; not whether it has.
 ONE_OR_NONE = ("transfer.net_a", "transfer.weights")

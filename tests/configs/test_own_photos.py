@@ -53,6 +53,13 @@ def test_photos_alone_train_a_network_and_another_begins_with_it(
     assert right == round(folder.result["test"]["accuracy"] * folder.result["test"]["count"])
     assert "1 of 13 test images were in training too (1 exactly, 0 nearly, 1 with another label)" in printed
 
+    for name in REPORT:
+        (tmp_path / "run" / name).unlink()
+    train(quick(second, tmp_path / "scratch"), tmp_path / "run")  # as if it had been killed before its report
+    assert "this run is finished" in capsys.readouterr().out
+    for name in REPORT:
+        assert (tmp_path / "run" / name).is_file()
+
 
 def test_a_report_needs_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A store whose photos have gone can be trained on, and says that there is nothing to look at."""

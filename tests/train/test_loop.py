@@ -190,7 +190,7 @@ def test_a_damaged_checkpoint_is_named(config: ConfigDict, tmp_path: Path) -> No
 
 
 def test_a_second_launch_keeps_out(config: ConfigDict, tmp_path: Path) -> None:
-    with lock(tmp_path), pytest.raises(UserError, match="another process trains there"):
+    with lock(tmp_path), pytest.raises(UserError, match="another process writes there"):
         loop.train(fresh(config), tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from train import devices, settings
 from train.data import dataset
-from train.data.dataset import Images
+from train.data.roles import Images
 from train.feed import training_batches
 from train.prepare import prepare
 

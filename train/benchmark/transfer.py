@@ -10,12 +10,13 @@ import jax
 from flax import nnx
 from ml_collections import ConfigDict
 
-from train import devices, features, network, settings
+from train import devices, network, settings
 from train.benchmark.bare_step import Measurement, bare_step
 from train.data import dataset
-from train.data.dataset import Dataset
+from train.data.roles import Dataset, of_store
 from train.data.transforms import normalise
 from train.errors import UserError
+from train.features.extraction import extract
 from train.feed import batches_in_order
 
 # An inference is repeated for at least so many seconds.
@@ -38,8 +39,8 @@ def stored(config: ConfigDict) -> dict[str, Measurement]:
     last = list(network.layers_by_stage(config))[-2]
     of_stored = _in_mode(config, "stored", last)
     with tempfile.TemporaryDirectory() as folder:  # what is mapped into memory outlives it
-        store = features.extract(described, (last,), of_stored, data, Path(folder, "store"), devices.make_mesh(1))
-        train_set = features.dataset_of(store, last).train
+        store = extract(described, (last,), of_stored, data, Path(folder, "store"), devices.make_mesh(1))
+        train_set = of_store(store, last).train
     return {
         f"stored {last}": bare_step(of_stored, train_set),
         f"frozen to {last}": bare_step(_in_mode(config, "frozen", last), data.train),
@@ -60,10 +61,10 @@ def extraction(config: ConfigDict) -> dict[str, Measurement]:
 
     compiled = jax.jit(forward, compiler_options=devices.compiler_options(config.precision))
 
-    def extract() -> float:
+    def extracted() -> float:
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
-            features.extract(described, (last,), of_stored, data, Path(folder, "store"), mesh)
+            extract(described, (last,), of_stored, data, Path(folder, "store"), mesh)
             return images / (time.perf_counter() - began)
 
     def infer() -> float:
@@ -74,7 +75,7 @@ def extraction(config: ConfigDict) -> dict[str, Measurement]:
             taken += 1
         return taken * config.evaluate.batch_size / (time.perf_counter() - began)
 
-    return {f"extraction of {last}": extract, "inference": infer}
+    return {f"extraction of {last}": extracted, "inference": infer}
 
 
 def _built(config: ConfigDict) -> tuple[ConfigDict, Dataset, network.Described]:

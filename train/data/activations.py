@@ -3,7 +3,7 @@
 A store is a folder:
 
 - `store.json`: what the activations are of (see `Store`); while they are being written, `unfinished.json`.
-- `SPLIT-label.npy`: labels int32 `[N]`; `SPLIT-records.json`: for each image its id and a digest of its content.
+- `SPLIT-label.npy`: labels int32 `[N]`; `SPLIT-records.json`: of each image the id, a digest of the content, the class.
 - `SPLIT-LAYER-00000.npy` and on: activations `[rows, ...]`, so many rows a file. With views, rows are those of the
   first view of all images, then those of the second.
 
@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +26,20 @@ from train.errors import UserError, nearest
 STORED_TYPES = ("float32", "float16", "bfloat16")
 MANIFEST, UNFINISHED = "store.json", "unfinished.json"
 VERSION = 1
+
+
+class Record(NamedTuple):
+    """What a store says of an image.
+
+    Attributes:
+      id: what it is called wherever the source lies.
+      digest: a hash of its content, or nothing where the source vouches for it.
+      label: the name of its class, or the class's number where it has none.
+    """
+
+    id: str
+    digest: str
+    label: str
 
 
 def shard_name(split: str, layer: str, number: int) -> str:
@@ -91,7 +105,7 @@ class Store:
     Attributes:
       manifest: what store.json holds: `of` (the network, its weights by layer, the preparation of images, the data,
         the views: whatever makes other activations if it changes), `layers` (name: shape), `dtype`, `splits` (name:
-        images), `shard_rows`, `config` (of the run, complete), `skipped`.
+        images), `shard_rows`, `config` (of the run, complete).
       layers: shape of an image's activations, by stage.
       splits: "train", perhaps "validation", "test".
 
@@ -154,30 +168,49 @@ class Store:
             shards.append(shard.view(jnp.bfloat16) if self.manifest["dtype"] == "bfloat16" else shard)
         return Activations(tuple(shards), labels, views)
 
-    def load(self, split: str, layer: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return a split's activations at a stage, float32 `[N, units]`, and labels `[N]`; all views of an image count.
+    def load(self, split: str, layer: str, *, all_views: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """Return a split's activations at a stage, float32 `[rows, units]`, and labels `[rows]`.
+
+        Rows are all views of the images, or the first of each.
 
         Raises:
           UserError: as `activations`.
         """
-        examples = self.activations(split, layer).all()
-        return examples.images.astype(np.float32).reshape(len(examples.labels), -1), examples.labels
+        activations = self.activations(split, layer)
+        examples = activations.take(np.arange(activations.rows if all_views else activations.total))
+        return examples.images.astype(np.float32, copy=False).reshape(len(examples.labels), -1), examples.labels
 
-    def ids(self, split: str) -> list[str]:
-        """Return the id of each image of a split."""
-        return [name for name, _ in self.records(split)]
-
-    def records(self, split: str) -> list[tuple[str, str]]:
-        """Return the id and the digest of each image of a split."""
-        return [(name, digest) for name, digest in json.loads((self.path / f"{split}-records.json").read_text())]
+    def records(self, split: str) -> list[Record]:
+        """Return what is said of each image of a split."""
+        return read_records(self.path, split)
 
     def _load(self, name: str) -> np.ndarray:
         try:
             return np.load(self.path / name, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except (FileNotFoundError, ValueError, EOFError) as error:
             raise UserError(
                 f"{self.path / name}: cannot be read ({error}); remove {self.path} and run its command again"
             ) from error
+        except OSError as error:
+            raise UserError(f"{self.path / name}: cannot be read ({error.strerror})") from error
+
+
+def records_name(split: str) -> str:
+    """Return the name of the file that says what the images of a split are."""
+    return f"{split}-records.json"
+
+
+def read_records(path: Path, split: str) -> list[Record]:
+    """Return what the store in a folder, finished or not, says of each image of a split.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    file = path / records_name(split)
+    try:
+        return [Record(*record) for record in json.loads(file.read_text())]
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{file}: cannot be read ({error}); remove {path} and extract again") from error
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

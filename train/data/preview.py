@@ -8,8 +8,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from train.data import transforms
-from train.data.dataset import Images, Read
 from train.data.examples import Examples
+from train.data.roles import Images, Read
 from train.data.stream import TrainingBatches
 
 _COLUMNS = 12

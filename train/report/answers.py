@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from train import devices
-from train.data.dataset import Read
+from train.data.roles import Read
 from train.data.transforms import normalise
 from train.feed import AHEAD, batches_in_order
 from train.network import PyTree

@@ -39,8 +39,8 @@ from typing import Any
 import numpy as np
 
 from train.data import decode
-from train.data.dataset import Read
 from train.data.photos import Photos
+from train.data.roles import Read
 from train.report import drawing
 from train.report.likeness import layouts, likeness, nearest, unit
 from train.report.pictures import picture

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from train.data.dataset import Read
+from train.data.roles import Read
 from train.report import drawing
 from train.report.answers import Answers
 from train.report.pictures import picture

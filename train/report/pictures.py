@@ -4,8 +4,8 @@ import numpy as np
 from PIL import Image
 
 from train.data import decode
-from train.data.dataset import Read
 from train.data.photos import Photos
+from train.data.roles import Read
 from train.errors import UserError
 
 

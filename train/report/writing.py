@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from train.data.activations import Activations
-from train.data.dataset import Dataset
+from train.data.roles import Dataset
 from train.errors import UserError
 from train.network import Described
 from train.report import confusion, duplicates, mistakes
@@ -67,16 +67,21 @@ def write(folder: Path, config: ConfigDict, described: Described, data: Dataset,
     return [*_of_mistakes(counts, len(wrong), folder), *_of_duplicates(found, listed, folder)]
 
 
+def is_written(folder: Path) -> bool:
+    """Return whether all of it is there."""
+    return (folder / "duplicates.json").is_file()  # the last of its files
+
+
 def _write(path: Path, content: dict[str, Any], draw: Callable[[], bytes] | None) -> None:
     text = to_json(content)
     picture = draw() if draw is not None else None
     shown = path.with_suffix(".png")
     try:
-        write_whole(path.with_suffix(".json"), text)
         if picture is None:
             shown.unlink(missing_ok=True)
         else:
             write_whole(shown, picture)
+        write_whole(path.with_suffix(".json"), text)  # last, see `is_written`
     except OSError as error:
         raise UserError(f"{path}.json or .png: cannot be written ({os.strerror(error.errno or 0)})") from error
 

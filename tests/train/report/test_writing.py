@@ -15,7 +15,8 @@ from PIL import Image
 from tests.train.report import photos
 from train import devices, network, settings
 from train.data import dataset
-from train.data.dataset import Dataset
+from train.data.activations import Activations
+from train.data.roles import Dataset
 from train.errors import UserError
 from train.evaluate import make_evaluator
 from train.report import writing
@@ -87,7 +88,7 @@ def test_what_there_is_not_is_not_drawn(config: ConfigDict, tmp_path: Path, fold
     for name in ("mistakes.png", "duplicates.png"):
         (folder / name).write_bytes(b"of an earlier report")
     graph, params, stats = described
-    assert not isinstance(data.test, dataset.Activations)
+    assert not isinstance(data.test, Activations)
     answers = make_answerer(graph, config, devices.make_mesh(1))(params, stats, data.test)
     right = data.test.take(np.flatnonzero(answers.right))
     assert right.total

@@ -14,8 +14,8 @@ from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from train import probes
 from train.errors import UserError
+from train.probes import logistic, methods, neighbours
 
 Parts = dict[str, tuple[np.ndarray, np.ndarray]]
 
@@ -51,9 +51,9 @@ def clouds() -> Parts:
 
 
 METHODS: dict[str, Callable[[Parts], dict[str, Any]]] = {
-    "linear": probes.linear,
-    "knn": probes.knn,
-    "few_shot": lambda parts: probes.few_shot(parts, [1, 2], 3, 0),
+    "linear": methods.linear,
+    "knn": methods.knn,
+    "few_shot": lambda parts: methods.few_shot(parts, [1, 2], 3, 0),
 }
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
@@ -86,7 +86,7 @@ def test_fit_is_scikit_learns(data: Callable[[], tuple[np.ndarray, np.ndarray]],
     features, labels = data()
     features, labels = features[labels < classes], labels[labels < classes]
     strengths = (10.0, 1e-1, 1e-3)
-    found = probes.fit(features[:count], labels[:count], strengths)
+    found = logistic.fit(features[:count], labels[:count], strengths)
     assert found.converged
     for i, strength in enumerate(strengths):
         known = Least(features[:count], labels[:count], strength)
@@ -106,8 +106,8 @@ def test_fit_is_scikit_learns(data: Callable[[], tuple[np.ndarray, np.ndarray]],
 def test_measure_is_scikit_learns() -> None:
     features, labels = digits()
     known = Least(features[:900], labels[:900], 0.01)
-    accuracy, top5, loss = probes.measure(
-        probes.fit(features[:900], labels[:900], [0.01]), features[900:], labels[900:]
+    accuracy, top5, loss = logistic.measure(
+        logistic.fit(features[:900], labels[:900], [0.01]), features[900:], labels[900:]
     )
     logarithms = known.model.predict_log_proba(known.scaler.transform(features[900:]))
     rank = (logarithms > logarithms[np.arange(897), labels[900:], None]).sum(1)
@@ -117,20 +117,20 @@ def test_measure_is_scikit_learns() -> None:
 
 
 def test_an_unknown_class_is_wrong_and_has_no_cross_entropy(clouds: Parts) -> None:
-    classifiers = probes.fit(*clouds["train"], [1.0])
+    classifiers = logistic.fit(*clouds["train"], [1.0])
     features, labels = clouds["test"]
-    accuracy, top5, loss = probes.measure(classifiers, features, labels)
+    accuracy, top5, loss = logistic.measure(classifiers, features, labels)
     assert top5 == 1  # of three classes
     twice = np.concatenate([features, features]), np.concatenate([labels, np.full(30, 99, np.int32)])
-    assert probes.measure(classifiers, *twice) == pytest.approx(np.stack([accuracy / 2, top5 / 2, loss]), rel=1e-5)
+    assert logistic.measure(classifiers, *twice) == pytest.approx(np.stack([accuracy / 2, top5 / 2, loss]), rel=1e-5)
 
 
 def test_linear_chooses_on_validation_and_fits_on_both() -> None:
     parts = split(*digits())
-    figures = probes.linear(parts)
+    figures = methods.linear(parts)
     (train, labels), (validation, answers), (test, truth) = parts.values()
     tried = {}
-    for strength in probes.STRENGTHS:
+    for strength in methods.STRENGTHS:
         known = Least(train, labels, strength)
         score = known.model.predict_log_proba(known.scaler.transform(validation))
         tried[strength] = np.mean(score.argmax(1) == answers), score[np.arange(200), answers].mean()
@@ -155,40 +155,40 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
 
 
 def test_a_strength_at_an_end_is_told(clouds: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    inside = probes.linear(clouds)
-    assert inside["strength"] not in (probes.STRENGTHS[0], probes.STRENGTHS[-1])
+    inside = methods.linear(clouds)
+    assert inside["strength"] not in (methods.STRENGTHS[0], methods.STRENGTHS[-1])
     assert inside["warnings"] == []
     chosen = inside["strength"]
     for strengths, end in (((chosen, chosen / 10), "strongest"), ((chosen * 10, chosen), "weakest")):
-        monkeypatch.setattr(probes, "STRENGTHS", strengths)
-        figures = probes.linear(clouds)
+        monkeypatch.setattr(methods, "STRENGTHS", strengths)
+        figures = methods.linear(clouds)
         assert figures["strength"] == chosen
         (warning,) = figures["warnings"]
         assert f"{chosen:g}, is the {end} that was tried" in warning
 
 
 def test_a_fit_that_has_not_converged_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "STEPS", 3)
+    monkeypatch.setattr(logistic, "STEPS", 3)
     parts = split(*digits())
     parts["train"] = parts["train"][0][:777], parts["train"][1][:777]  # of a size that no other test has compiled
-    figures = probes.linear(parts)
+    figures = methods.linear(parts)
     assert not figures["converged"]
     assert figures["warnings"][-1] == "not every fit has converged in 3 steps"
 
 
 @pytest.mark.parametrize(("others", "rows"), [(8192, 1024), (128, 64), (7, 13)])
 def test_neighbours_are_scikit_learns(others: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "OTHERS", others)
-    monkeypatch.setattr(probes, "ROWS", rows)
+    monkeypatch.setattr(neighbours, "OTHERS", others)
+    monkeypatch.setattr(neighbours, "ROWS", rows)
     random = np.random.default_rng(0)
     features, queries = (random.standard_normal((count, 30)).astype(np.float32) for count in (500, 70))
     labels = random.integers(0, 4, 500)
-    similarities, places = probes.nearest(features, queries, 20)
+    similarities, places = neighbours.nearest(features, queries, 20)
     known = KNeighborsClassifier(20, metric="cosine", algorithm="brute").fit(features, labels)
-    distances, neighbours = known.kneighbors(queries)
-    assert np.array_equal(places, neighbours)
+    distances, theirs = known.kneighbors(queries)
+    assert np.array_equal(places, theirs)
     assert similarities == pytest.approx(1 - distances, abs=1e-6)
-    votes = probes.vote(features, labels, queries, [1, 20])
+    votes = neighbours.vote(features, labels, queries, [1, 20])
     assert np.array_equal(votes[1], known.set_params(n_neighbors=1).predict(queries))
     shares = np.sort(known.set_params(n_neighbors=20).predict_proba(queries), axis=1)
     clear = shares[:, -1] > shares[:, -2]
@@ -199,14 +199,14 @@ def test_neighbours_are_scikit_learns(others: int, rows: int, monkeypatch: pytes
 def test_ties_go_to_the_more_similar_class() -> None:
     angles = np.radians([10, 80, 20, 30, -85])
     features = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    votes = probes.vote(features, np.array([3, 3, 9, 9, 5]), np.array([[1, 0]], np.float32), [1, 3, 4, 5])
+    votes = neighbours.vote(features, np.array([3, 3, 9, 9, 5]), np.array([[1, 0]], np.float32), [1, 3, 4, 5])
     # Nearest first: 3, 9, 9, 3, 5; of four neighbours two each, and cos 20 + cos 30 > cos 10 + cos 80.
     assert {k: answer.tolist() for k, answer in votes.items()} == {1: [3], 3: [9], 4: [9], 5: [9]}
 
 
 def test_zeros_are_similar_to_nothing() -> None:
     features = np.array([[0, 0], [1, 0], [-1, 0.1]], np.float32)
-    similarities, places = probes.nearest(features, np.array([[1, 0], [0, 0]], np.float32), 3)
+    similarities, places = neighbours.nearest(features, np.array([[1, 0], [0, 0]], np.float32), 3)
     assert places[0].tolist() == [1, 0, 2]
     assert similarities == pytest.approx(cosine_similarity([[1, 0], [0, 0]], features)[[[0], [1]], places], abs=1e-6)
     assert similarities[1].tolist() == [0, 0, 0]
@@ -222,7 +222,7 @@ def test_knn_chooses_k_on_validation_and_compares_with_both() -> None:
         name: (features + random.standard_normal(features.shape).astype(np.float32), labels)
         for name, (features, labels) in parts.items()
     }
-    figures = probes.knn(noisy)
+    figures = methods.knn(noisy)
     (train, labels), (validation, answers), (test, truth) = noisy.values()
 
     def accuracy(
@@ -249,13 +249,13 @@ def test_knn_chooses_k_on_validation_and_compares_with_both() -> None:
 def test_few_shot_is_scikit_learns_on_the_same_images(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = split(*digits())
     fitted: list[tuple[np.ndarray, np.ndarray]] = []
-    fit = probes.fit
+    fit = logistic.fit
     monkeypatch.setattr(
-        probes,
+        methods,
         "fit",
         lambda features, labels, strengths: fitted.append((features, labels)) or fit(features, labels, strengths),
     )
-    figures = probes.few_shot(parts, [5, 2], 4, 1)
+    figures = methods.few_shot(parts, [5, 2], 4, 1)
     (train, _), (validation, answers), (test, truth) = parts.values()
     assert [size["images_per_class"] for size in figures["shots"]] == [2, 5]
     for size, final in zip(figures["shots"], (fitted[4:8], fitted[12:16]), strict=True):
@@ -283,7 +283,7 @@ def test_few_shot_is_scikit_learns_on_the_same_images(monkeypatch: pytest.Monkey
 
 def test_draws_depend_on_the_seed_and_their_size_alone(clouds: Parts) -> None:
     def of_three(shots: list[int], seed: int) -> dict[str, Any]:
-        return next(size for size in probes.few_shot(clouds, shots, 5, seed)["shots"] if size["images_per_class"] == 3)
+        return next(size for size in methods.few_shot(clouds, shots, 5, seed)["shots"] if size["images_per_class"] == 3)
 
     assert of_three([3], 0) == of_three([1, 3, 4], 0)
     assert of_three([3], 0)["accuracy"] != of_three([3], 1)["accuracy"]
@@ -332,22 +332,22 @@ def test_a_unit_that_never_varied_is_left_out(clouds: Parts) -> None:
         name: (np.hstack([features, beside[name].astype(np.float32)]), labels)
         for name, (features, labels) in clouds.items()
     }
-    plain, dull = probes.linear(clouds), probes.linear(more)
+    plain, dull = methods.linear(clouds), methods.linear(more)
     assert dull["tried"] == pytest.approx(plain["tried"])
     assert dull["accuracy"] == plain["accuracy"]
 
 
-@pytest.mark.parametrize("method", [probes.linear, probes.knn])
+@pytest.mark.parametrize("method", [methods.linear, methods.knn])
 def test_an_image_far_from_all_others_does_no_harm(clouds: Parts, method: Callable[[Parts], dict[str, Any]]) -> None:
     small = {name: (features / 1000, labels) for name, (features, labels) in clouds.items()}
     features, labels = small["test"]
     far = np.array([[3e38, -3e38, 3e38, -3e38, 0, 0]], np.float32)
     beside = np.concatenate([features, far]), np.append(labels, np.int32(0))
     assert method(small | {"test": beside})["accuracy"] == pytest.approx(method(small)["accuracy"], abs=1 / 31)
-    assert np.isfinite(probes.measure(probes.fit(*small["train"], [1.0]), *beside)).all()
+    assert np.isfinite(logistic.measure(logistic.fit(*small["train"], [1.0]), *beside)).all()
 
 
-@pytest.mark.parametrize("method", [probes.linear, probes.knn])
+@pytest.mark.parametrize("method", [methods.linear, methods.knn])
 def test_a_class_that_training_lacks_counts_as_wrong(clouds: Parts, method: Callable[[Parts], dict[str, Any]]) -> None:
     lacking = {name: (features[labels != 2], labels[labels != 2]) for name, (features, labels) in clouds.items()}
     figures = method(lacking | {"test": clouds["test"]})
@@ -367,9 +367,9 @@ def test_one_test_image_is_enough(clouds: Parts, method: Callable[[Parts], dict[
 
 def test_one_training_image_a_class_is_enough(clouds: Parts) -> None:
     few = clouds | {"train": cloud(3, 0), "validation": cloud(3, 1)}
-    assert probes.linear(few)["train_count"] == 6
-    assert probes.knn(few)["tried"].keys() == {"1", "3"}  # no more neighbours than there are
-    assert probes.few_shot(few, [1], 2, 0)["interval"][0] == probes.few_shot(few, [1], 2, 0)["accuracy"]
+    assert methods.linear(few)["train_count"] == 6
+    assert methods.knn(few)["tried"].keys() == {"1", "3"}  # no more neighbours than there are
+    assert methods.few_shot(few, [1], 2, 0)["interval"][0] == methods.few_shot(few, [1], 2, 0)["accuracy"]
 
 
 @every_method
@@ -395,16 +395,16 @@ def test_one_class_is_refused(clouds: Parts, method: Callable[[Parts], dict[str,
 
 def test_few_shot_says_what_is_too_few(clouds: Parts) -> None:
     with pytest.raises(UserError, match=r"^--shots=21: class 0 has 20 training images; draw fewer or store more$"):
-        probes.few_shot(clouds, [1, 21], 2, 0)
+        methods.few_shot(clouds, [1, 21], 2, 0)
     features, labels = clouds["train"]
     lacking = clouds | {"train": (features[labels != 2], labels[labels != 2])}
     with pytest.raises(
         UserError, match=r"^--shots=1: class 2 \(bees\) has 0 training images; draw fewer or store more$"
     ):
-        probes.few_shot(lacking, [1], 2, 0, ["ants", "wasps", "bees"])
+        methods.few_shot(lacking, [1], 2, 0, ["ants", "wasps", "bees"])
     for shots in ([], [0], [3, -1]):
         with pytest.raises(UserError, match=r"^--shots=.*: must be images a class, 1 or more"):
-            probes.few_shot(clouds, shots, 2, 0)
+            methods.few_shot(clouds, shots, 2, 0)
     for draws in (0, 1):
         with pytest.raises(UserError, match=f"^--draws={draws}: must be 2 or more"):
-            probes.few_shot(clouds, [1], draws, 0)
+            methods.few_shot(clouds, [1], draws, 0)

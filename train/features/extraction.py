@@ -6,6 +6,7 @@ rows and appear whole, so an extraction that was killed goes on behind the last 
 """
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -19,32 +20,33 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from train import devices, freshness, network, settings
-from train.checkpoints import load_network
+from train import devices, network
 from train.data.activations import (
     MANIFEST,
     UNFINISHED,
     VERSION,
     Activations,
+    Record,
     Store,
     as_stored,
     read_manifest,
+    records_name,
     shard_name,
 )
-from train.data.dataset import Dataset, Images, load
 from train.data.examples import Examples
 from train.data.photos import Photos
+from train.data.roles import Dataset, Images
 from train.data.stream import TrainingBatches, stream
 from train.data.transforms import augment, normalise
 from train.errors import UserError
-from train.feed import AHEAD, batches_in_order
+from train.features import freshness
+from train.feed import batches_in_order
 from train.network import Described
-from train.run import RunFolder, lock, to_json, write_whole
+from train.run import lock, to_json, write_whole
 
-# Images a file, at most: what a kill can cost, a few seconds of AlexNet on two cores.
-_SHARD_IMAGES = 512
-# Sections and keys of a run's config that may be other where its network looks at other images.
-_MAY_CHANGE = ("dataset.", "augment.", "seed", "precision", "evaluate.batch_size", "transfer.dtype", "transfer.views")
+# Rows a file: what a kill can cost, a few seconds of AlexNet on two cores. It is more where that would make more files
+# than a process may have open (1,024), and fewer where they would take more memory.
+_SHARD_ROWS, _SHARDS, _SHARD_BYTES = 512, 256, 2**27
 
 
 def extract(
@@ -78,17 +80,20 @@ def extract(
     layers = tuple(sorted(set(layers), key=stages.index))
     if layers[-1] != stages[-1]:
         part = network.split(network.divide(described, layers[-1])[0])
-    records = {role: list(zip(data.ids(role), data.digests(role), strict=True)) for role in data.roles()}
+    manifest, records = _manifest(part, layers, config, data, mesh), _records(config, data)
+    if (path / MANIFEST).is_file():
+        freshness.check(path, read_manifest(path / MANIFEST), manifest, records, finished=True)
+        return Store(path)
     with lock(path):
-        manifest = _manifest(part, layers, config, data, mesh)
-        for name in (MANIFEST, UNFINISHED):
-            if (path / name).is_file():
-                there = read_manifest(path / name)
-                freshness.check(path, there, manifest, records, finished=name == MANIFEST)
-                manifest = there
-                break
-        if (path / MANIFEST).is_file():
-            return Store(path)
+        if (path / UNFINISHED).is_file():
+            there = read_manifest(path / UNFINISHED)
+            freshness.check(path, there, manifest, records, finished=False)
+            if there["batch_size"] % mesh.shape["data"]:
+                raise UserError(
+                    f"{path}: was begun with batches of {there['batch_size']} images, and {mesh.shape['data']} devices "
+                    "cannot share those equally; go on with as many as before, or remove the folder"
+                )
+            manifest = there
         try:
             _write_all(part, layers, config, data, records, manifest, path, mesh, say)
         except OSError as error:
@@ -98,68 +103,16 @@ def extract(
         return Store(path)
 
 
-def extract_from(
-    folder: RunFolder,
-    source: str | None,
-    layers: tuple[str, ...],
-    path: Path,
-    changes: Mapping[str, Any],
-    say: Callable[[str], None] = lambda line: None,
-) -> Store:
-    """Store activations of a trained run.
-
-    Args:
-      folder: of the run.
-      source: of the images; None: the run's own.
-      layers: names of stages.
-      path: the folder.
-      changes: keys of the run's config, dotted, that are other here: of how images are prepared, divided and augmented.
-      say: is told how far it is.
-
-    Raises:
-      UserError: as `extract`, or the run or the source cannot be read, or a key is not for extraction.
-    """
-    config = folder.config.copy_and_resolve_references()
-    dataset = config.dataset
-    if source not in (None, dataset.source):
-        dataset.update(dict.fromkeys(("only_classes", "per_class", "test", "stream")), source=source, validation=0.1)
-    if source not in (None, folder.config.dataset.source) or "dataset.only_classes" in changes:
-        dataset.update(dict.fromkeys(("classes", "class_names", "class_ids", "covariance")))
-    if not dataset.source:
-        raise UserError("--source=URI is missing: imported weights come without images")
-    for key, value in changes.items():
-        if not key.startswith(_MAY_CHANGE):
-            raise UserError(f"config.{key}={value}: the network is the run's; {', '.join(_MAY_CHANGE)} may change here")
-        config.update_from_flattened_dict({key: value})
-    if not config.transfer.views:
-        config.augment.update({key: type(value)() for key, value in config.augment.items()})
-    # As a run would have it that begins with this one and trains on the store.
-    config.transfer.update(mode="stored", weights=str(folder.path), frozen_until=None, layer_decay=1.0, net_a=None)
-    config.train.accumulate = 1
-    settings.resolve(config)
-    data = load(config.dataset)
-    mesh = devices.make_mesh(None)
-    described = load_network(folder, mesh)
-    return extract(described, layers, config, data, path, mesh, say)
-
-
-def dataset_of(store: Store, layer: str, skipped: tuple[str, ...] = ()) -> Dataset:
-    """Return a store's splits as what a network is trained on."""
-    splits = {split: store.activations(split, layer) for split in store.splits}
-    of = store.manifest["of"]["data"]
-    return Dataset(
-        splits["train"], splits.get("validation"), splits["test"], of["test_split"], of["fingerprint"], skipped, {}
-    )
-
-
 def _manifest(
     part: Described, layers: tuple[str, ...], config: ConfigDict, data: Dataset, mesh: Mesh
 ) -> dict[str, Any]:
-    """Return what store.json says; nothing in it depends on when and where it is made."""
-    transfer = config.transfer
+    """Return what store.json says."""
+    transfer, each = config.transfer, mesh.shape["data"]
     shapes = jax.eval_shape(_forward(part, layers, config), *part[1:], _sample(config))
-    each = mesh.shape["data"]
-    batch = -(-min(config.evaluate.batch_size, _SHARD_IMAGES) // each) * each
+    row_bytes = sum(math.prod(shape.shape) for shape in shapes) * jnp.dtype(transfer.dtype).itemsize
+    shard_rows = max(_SHARD_ROWS, -(-data.train.total * max(1, transfer.views) // _SHARDS))
+    shard_rows = max(1, min(shard_rows, _SHARD_BYTES // row_bytes))
+    batch = -(-min(config.evaluate.batch_size, shard_rows) // each) * each
     manifest = {
         "version": VERSION,
         "of": freshness.identity(part, config, data),
@@ -167,11 +120,21 @@ def _manifest(
         "dtype": transfer.dtype,
         "splits": {role: images.total for role, images in data.roles().items()},
         "batch_size": batch,
-        "shard_rows": max(1, _SHARD_IMAGES // batch) * batch,
+        "shard_rows": max(1, shard_rows // batch) * batch,
         "config": config.to_dict(),
-        "skipped": list(data.skipped),
     }
     return dict(json.loads(json.dumps(manifest)))  # as it will be read: tuples are lists
+
+
+def _records(config: ConfigDict, data: Dataset) -> dict[str, list[Record]]:
+    names = config.dataset.class_names or [str(label) for label in range(config.dataset.classes)]
+    return {
+        role: [
+            Record(name, digest, names[label])
+            for name, digest, label in zip(data.ids(role), data.digests(role), images.labels.tolist(), strict=True)
+        ]
+        for role, images in data.roles().items()
+    }
 
 
 def _write_all(
@@ -179,18 +142,18 @@ def _write_all(
     layers: tuple[str, ...],
     config: ConfigDict,
     data: Dataset,
-    records: Mapping[str, list[tuple[str, str]]],
+    records: Mapping[str, list[Record]],
     manifest: dict[str, Any],
     path: Path,
     mesh: Mesh,
     say: Callable[[str], None],
 ) -> None:
-    listed = {f"{role}-records.json" for role in records} | {f"{role}-label.npy" for role in records}
+    listed = {records_name(role) for role in records} | {f"{role}-label.npy" for role in records}
     if not (path / UNFINISHED).exists():
         if {entry.name for entry in path.iterdir() if not entry.name.startswith(".")} - listed:
             raise UserError(f"{path}: holds files that are no store's; choose another folder")
         for role, images in data.roles().items():
-            write_whole(path / f"{role}-records.json", json.dumps(records[role], indent=0) + "\n")
+            write_whole(path / records_name(role), json.dumps(records[role], indent=0) + "\n")
             _write_array(path / f"{role}-label.npy", np.asarray(images.labels, np.int32))
         write_whole(path / UNFINISHED, to_json(manifest))  # last: from here on, others are compared with it
     dtype = jnp.dtype(manifest["dtype"])
@@ -219,9 +182,15 @@ def _write_all(
                 kept.append(array[:count])
             filled += count
             if filled == min(shard_rows, rows - number * shard_rows):
-                for file, kept in zip(names[number], buffer, strict=True):
-                    _write_array(path / file, as_stored(np.concatenate(kept)))
+                for layer, file, kept in zip(layers, names[number], buffer, strict=True):
+                    rows_of_file = np.concatenate(kept)
                     kept.clear()
+                    if not np.isfinite(rows_of_file).all():
+                        raise UserError(
+                            f"{path / file}: an activation of {layer} is not finite as {dtype.name}; "
+                            + ("store them as bfloat16" if dtype.name == "float16" else "the network is of no use")
+                        )
+                    _write_array(path / file, as_stored(rows_of_file))
                 filled, number = 0, number + 1
                 say(f"{role}: activations of {min(number * shard_rows, rows):,} of {rows:,} images")
     for draft in path.glob(".*.draft"):  # of one that was killed
@@ -279,7 +248,7 @@ def _computed(
     waiting: list[tuple[int, tuple[jax.Array, ...]]] = []
     for number, images in batches:
         waiting.append((number, forward(params, stats, images, number)))
-        if len(waiting) > min(2, AHEAD):
+        if len(waiting) > 2:
             yield waiting.pop(0)
     yield from waiting
 
@@ -287,8 +256,12 @@ def _computed(
 def _write_array(path: Path, array: np.ndarray) -> None:
     """Write an array so that the file appears whole."""
     draft = path.with_name(f".{path.name}.draft")
-    with draft.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        with draft.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise

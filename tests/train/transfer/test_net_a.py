@@ -12,11 +12,12 @@ from ml_collections import ConfigDict
 from configs import base
 from models.vgg import SHALLOW
 from tests.conftest import fresh
-from train import devices, net_a, settings
+from train import devices, settings
 from train.checkpoints import load_network
 from train.errors import UserError
 from train.loop import train
 from train.run import RunFolder
+from train.transfer import net_a
 
 D_LAYERS = (*SHALLOW, "conv1_2", "conv2_2", "conv5_3")
 

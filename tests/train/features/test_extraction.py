@@ -15,13 +15,14 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from tests.conftest import CHECKOUT, Command, command_line, fresh
-from train import devices, features
+from train import devices
 from train.checkpoints import Checkpoints, load_network
 from train.data import dataset
 from train.data.activations import Activations, Store
 from train.data.order import batch_indices
 from train.data.transforms import normalise
 from train.errors import UserError
+from train.features import extraction, of_run
 from train.loop import train
 from train.run import RunFolder
 
@@ -57,7 +58,7 @@ def copied(run: Path, to: Path) -> Path:
 def extract(run: Path, path: Path, **changes: object) -> Store:
     source = f"npz:{run.parent}/images.npz"
     keys = {key.replace("__", "."): value for key, value in changes.items()}
-    return features.extract_from(RunFolder(run), source, ("S4", "F6"), path, keys)
+    return of_run.extract(RunFolder(run), source, ("S4", "F6"), path, keys)
 
 
 def test_activations_are_the_networks(run: Path, tmp_path: Path) -> None:
@@ -75,8 +76,10 @@ def test_activations_are_the_networks(run: Path, tmp_path: Path) -> None:
             np.testing.assert_allclose(stored.images, stages[layer], atol=1e-5)
             np.testing.assert_array_equal(stored.labels, images.labels)
     pixels = np.load(run.parent / "images.npz")["image"]
-    assert store.ids("test") == data.ids("test")
-    number = int(store.ids("test")[3].removeprefix("train/"))
+    records = store.records("test")
+    assert [record.id for record in records] == data.ids("test")
+    assert [record.label for record in records] == [str(label) for label in data.test.labels]
+    number = int(records[3].id.removeprefix("train/"))
     resized = data.test.take(np.array([3])).images[0, ..., 0]
     middle = resized[8:24:2, 8:24:2].astype(float)
     assert np.corrcoef(middle.ravel(), pixels[number, 4:12, 4:12, 0].ravel())[0, 1] > 0.5  # scaled, so alike
@@ -92,7 +95,7 @@ def test_shorter_numbers(run: Path, tmp_path: Path, dtype: str, tolerance: float
 
 
 def test_rows_are_taken_across_files(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "_SHARD_IMAGES", 8)
+    monkeypatch.setattr(extraction, "_SHARD_ROWS", 8)
     activations = extract(run, tmp_path / "store", evaluate__batch_size=4).activations("train", "F6")
     assert len(activations.shards) == 8
     assert isinstance(activations.shards[0], np.memmap)
@@ -159,13 +162,22 @@ def change_an_image(run: Path) -> None:
     np.savez(run.parent / "images.npz", **arrays)
 
 
+def change_a_label(run: Path) -> None:
+    arrays = dict(np.load(run.parent / "images.npz"))
+    arrays["label"][17] = 0
+    np.savez(run.parent / "images.npz", **arrays)
+
+
 @pytest.mark.parametrize(
     ("change", "changes", "message"),
     [
         (change_a_weight, {}, "are stale: weights: those of C3 are others. Put these back"),
         (None, {"dataset__crop": 0.8}, r"stale: preprocessing: crop was 1.0, is 0.8\. Put these back"),
         (change_an_image, {}, r"data: train/17 has changed"),
-        (None, {"dataset__split_seed": 1}, r"stale: data: split_seed was 0, is 1\. Put"),
+        (change_a_label, {}, r"data: the label of train/17 was 2, is 0"),
+        (None, {"dataset__image_size": 40, "dataset__crop": 0.8}, "for 32 pixels and 1 channels"),
+        (None, {"precision": "bfloat16"}, "network: precision was float32, is bfloat16"),
+        (None, {"dataset__validation": 4}, r"data: validation was 0.1, is 4.*; data: train/\d+ was in .*, is in "),
         (None, {"transfer__dtype": "float16"}, "holds activations as float32, not as float16"),
         (None, {"transfer__views": 2, "augment__shift": 1}, "views: .*count was 0, is 2"),
     ],
@@ -184,10 +196,64 @@ def test_a_stale_store_says_what_has_changed(
     assert contents(tmp_path / "store") == before
 
 
+def test_a_store_holds_what_it_holds(run: Path, tmp_path: Path) -> None:
+    extract(run, tmp_path / "store")
+    with pytest.raises(UserError, match="holds activations of S4, F6, not of C5; choose another folder"):
+        of_run.extract(RunFolder(run), None, ("C5",), tmp_path / "store", {})
+
+
+def test_training_images_are_no_test(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"\d+ of 18 test images are among those that .* was trained on; .*split_seed=0"
+    ):
+        extract(run, tmp_path / "store", dataset__split_seed=1)
+    extract(run, tmp_path / "store", dataset__validation=4)  # what was not learnt from may be divided otherwise
+
+
+def test_the_precision_is_that_of_the_layers(run: Path, tmp_path: Path) -> None:
+    exact = extract(run, tmp_path / "float32").load("test", "F6")[0]
+    short = extract(run, tmp_path / "bfloat16", precision="bfloat16").load("test", "F6")[0]
+    assert 1e-4 < np.abs(short - exact).max() < 0.1
+
+
+def test_numbers_that_are_too_large_are_not_stored(run: Path, tmp_path: Path) -> None:
+    own = copied(run, tmp_path / "own")
+    _, params, stats = load_network(RunFolder(own), devices.make_mesh(1))
+    params["C1"]["kernel"] *= 1e6
+    shutil.rmtree(own / "checkpoints")
+    with Checkpoints(own) as checkpoints:
+        checkpoints.save_network(params, stats)
+    with pytest.raises(UserError, match="S4 is not finite as float16; store them as bfloat16"):
+        extract(own, tmp_path / "store", transfer__dtype="float16")
+    extract(own, tmp_path / "another", transfer__dtype="bfloat16")
+
+
+def test_a_store_goes_on_with_devices_that_can_share_its_batches(
+    run: Path, tmp_path: Path, one_line_error: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(run, tmp_path / "store", evaluate__batch_size=7)
+    (tmp_path / "store" / "store.json").rename(tmp_path / "store" / "unfinished.json")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    flags = (f"--run={run}", "--layer=S4,F6", f"--output={tmp_path}/store")
+    assert "batches of 7 images, and 2 devices cannot share those" in one_line_error("extract", *flags)
+
+
+def test_files_are_neither_large_nor_many(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extraction, "_SHARD_BYTES", 10 * 4 * (5 * 5 * 16 + 84))
+    store = extract(run, tmp_path / "bytes")
+    assert [len(shard) for shard in store.activations("train", "S4").shards] == [10] * 6 + [4]
+    monkeypatch.undo()
+    monkeypatch.setattr(extraction, "_SHARD_ROWS", 1)
+    monkeypatch.setattr(extraction, "_SHARDS", 4)
+    store = extract(run, tmp_path / "files")
+    assert [len(shard) for shard in store.activations("train", "S4").shards] == [16] * 4
+
+
 def begins_with_store(config: ConfigDict, store: Path) -> ConfigDict:
     config = fresh(config, batch_size=32)
     config.model.update(name="lenet5", hidden=None)
     config.dataset.source = f"features:{store}"
+    config.augment.rotate = 10.0  # as in an experiment on images: a store has been augmented or not
     return config
 
 
@@ -216,13 +282,22 @@ def test_keys_that_a_store_contradicts(config: ConfigDict, run: Path, tmp_path: 
     one.dataset.crop = 0.5
     with pytest.raises(UserError, match=r"config.dataset.crop=0.5: the activations in .* are of 1.0"):
         train(one, tmp_path / "trained", given=("dataset.crop",))
+    with pytest.raises(UserError, match=r"config.augment.rotate=10.0: the activations in .* are of 0.0"):
+        train(begins_with_store(config, tmp_path / "store"), tmp_path / "trained", given=("augment.rotate",))
+    free = begins_with_store(config, tmp_path / "store")
+    free.dataset.workers, free.model.dropout = 1, 0.3
+    train(free, tmp_path / "free", given=("dataset.workers", "model.dropout"))
+    one = begins_with_store(config, tmp_path / "store")
+    one.transfer.frozen_until = "C5"
+    with pytest.raises(UserError, match=r"holds S4, F6, not C5"):
+        train(one, tmp_path / "trained")
     one = begins_with_store(config, tmp_path / "store")
     one.transfer.mode = "finetune"
     with pytest.raises(UserError, match=r"mode=finetune: features:.* is of activations"):
         train(one, tmp_path / "trained")
 
 
-def test_damaged_files_are_named(run: Path, tmp_path: Path) -> None:
+def test_damaged_files_are_named(config: ConfigDict, run: Path, tmp_path: Path) -> None:
     store = extract(run, tmp_path / "store")
     (tmp_path / "store" / "train-F6-00000.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(UserError, match=r"train-F6-00000.npy: cannot be read .*; remove .* and run its command again"):
@@ -230,6 +305,11 @@ def test_damaged_files_are_named(run: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "store" / "train-F6-00000.npy", np.zeros((64, 83), np.float32))
     with pytest.raises(UserError, match=r"holds \(64, 83\), not \(64, 84\)"):
         store.activations("train", "F6")
+    manifest = json.loads((tmp_path / "store" / "store.json").read_text())
+    del manifest["config"]["dataset"]["crop"]
+    (tmp_path / "store" / "store.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"is of another version of this program .*; extract again"):
+        train(begins_with_store(config, tmp_path / "store"), tmp_path / "trained")
     (tmp_path / "store" / "store.json").write_text(json.dumps({"version": 99}))
     with pytest.raises(UserError, match="is of version 99"):
         Store(tmp_path / "store")

@@ -11,7 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.conftest import fresh
-from train import devices, network, settings, transfer
+from train import devices, network, settings
 from train.checkpoints import load_network
 from train.data import dataset
 from train.errors import UserError
@@ -19,6 +19,7 @@ from train.loop import train
 from train.network import PyTree
 from train.prepare import prepare
 from train.run import METRICS, RunFolder, read_metrics
+from train.transfer import adopting, table, weights
 
 
 @pytest.fixture(scope="module")
@@ -156,19 +157,19 @@ def test_the_head_is_kept_for_the_same_classes(
     config.model.hidden = None
     config.transfer.update(mode="finetune", weights=str(source))
     config.dataset.update(classes=classes, class_names=names)
-    weights = transfer.adopt(config, tmp_path / "run")
-    assert weights is not None
+    begun_with = adopting.adopt(config, tmp_path / "run")
+    assert begun_with is not None
     settings.resolve(config)
-    given = transfer.kept(config, weights)
+    given = weights.kept(config, begun_with)
     assert given["params"].keys() == {"hidden1", "hidden2"} | ({"output"} if kept else set())
-    rows = transfer.describe(config, given["params"])
+    rows = table.describe(config, given["params"])
     assert [row[2] for row in rows] == ["weights", "weights", "weights" if kept else "new"]
 
 
 def test_the_weights_say_what_the_config_leaves_open(config: ConfigDict, source: Path, tmp_path: Path) -> None:
     config.model.hidden = None
     config.transfer.update(mode="finetune", weights=str(source))
-    transfer.adopt(config, tmp_path / "run")
+    adopting.adopt(config, tmp_path / "run")
     theirs = RunFolder(source).config
     assert config.model.hidden == (24, 16)
     assert (config.dataset.mean, config.dataset.std) == (theirs.dataset.mean, theirs.dataset.std)
@@ -193,8 +194,8 @@ def test_a_file_of_weights_is_as_good_as_its_run(config: ConfigDict, source: Pat
 
     file = tmp_path / "weights.safetensors"
     exporting.export(RunFolder(source), "safetensors", file)
-    for name, weights in (("run", source), ("file", file)):
-        one = begins_with(config, weights, "frozen")
+    for name, given in (("run", source), ("file", file)):
+        one = begins_with(config, given, "frozen")
         train(one, tmp_path / name)
     assert same(network_of_run(tmp_path / "run"), network_of_run(tmp_path / "file"))
 

@@ -1,0 +1,1 @@
+"""How well classes can be told from stored activations, by methods that leave the network alone."""
