@@ -23,7 +23,7 @@ ARGUMENTS = {
     "own_photos": ("a folder",),
     "permuted_mnist": ("lenet5", "mlp"),
     "shift_mnist": ("lenet5", "mlp"),
-    "transfer_tiny_imagenet": ("fifteen", "five"),
+    "transfer_tiny_imagenet": ("fifteen", "scratch20", "transfer20"),
 }
 
 
@@ -33,7 +33,10 @@ def test_every_experiment_is_legal(name: str) -> None:
     settings.resolve(experiment.get_config())
     assert (name in ARGUMENTS) == bool(inspect.signature(experiment.get_config).parameters)
     for argument in ARGUMENTS.get(name, ()):
-        settings.resolve(experiment.get_config(argument))
+        config = experiment.get_config(argument)
+        if config.transfer.mode == "finetune":
+            config.transfer.weights = "runs/another"
+        settings.resolve(config)
 
 
 def test_every_rule_has_its_key() -> None:
