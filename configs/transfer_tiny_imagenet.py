@@ -47,5 +47,6 @@ def get_config(experiment: str = "fifteen") -> ConfigDict:
     config.optimizer.name = "adamw"
     config.optimizer.weight_decay = 0.05
     config.train.batch_size = 25
+    config.evaluate.every_epochs = config.train.epochs  # at the end alone: a checkpoint takes as long as ten steps
     config.log.every_steps = 10
     return config

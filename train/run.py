@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 from ml_collections import ConfigDict
 
@@ -216,15 +216,22 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that at any moment the old or the new one stands there, whole."""
+    with whole_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write into, which takes its place when all is written; after an error there is nothing of it."""
     path = path.resolve()  # of a link, the target is replaced
     draft = _draft(path)
     try:
         with draft.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-    except OSError:
+    except BaseException:
         draft.unlink(missing_ok=True)
         raise
 

@@ -180,10 +180,6 @@ class Store:
         examples = activations.take(np.arange(activations.rows if all_views else activations.total))
         return examples.images.astype(np.float32, copy=False).reshape(len(examples.labels), -1), examples.labels
 
-    def records(self, split: str) -> list[Record]:
-        """Return what is said of each image of a split."""
-        return read_records(self.path, split)
-
     def _load(self, name: str) -> np.ndarray:
         try:
             return np.load(self.path / name, mmap_mode="r", allow_pickle=False)

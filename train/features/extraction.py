@@ -7,7 +7,6 @@ rows and appear whole, so an extraction that was killed goes on behind the last 
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -42,7 +41,7 @@ from train.errors import UserError
 from train.features import freshness
 from train.feed import batches_in_order
 from train.network import Described
-from train.run import lock, to_json, write_whole
+from train.run import lock, to_json, whole_file, write_whole
 
 # Rows a file: what a kill can cost, a few seconds of AlexNet on two cores. It is more where that would make more files
 # than a process may have open (1,024), and fewer where they would take more memory.
@@ -254,14 +253,5 @@ def _computed(
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:
-    """Write an array so that the file appears whole."""
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        with draft.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        np.save(file, array, allow_pickle=False)

@@ -18,7 +18,7 @@ from tests.conftest import CHECKOUT, Command, command_line, fresh
 from train import devices
 from train.checkpoints import Checkpoints, load_network
 from train.data import dataset
-from train.data.activations import Activations, Store
+from train.data.activations import Activations, Store, read_records
 from train.data.order import batch_indices
 from train.data.transforms import normalise
 from train.errors import UserError
@@ -76,7 +76,7 @@ def test_activations_are_the_networks(run: Path, tmp_path: Path) -> None:
             np.testing.assert_allclose(stored.images, stages[layer], atol=1e-5)
             np.testing.assert_array_equal(stored.labels, images.labels)
     pixels = np.load(run.parent / "images.npz")["image"]
-    records = store.records("test")
+    records = read_records(store.path, "test")
     assert [record.id for record in records] == data.ids("test")
     assert [record.label for record in records] == [str(label) for label in data.test.labels]
     number = int(records[3].id.removeprefix("train/"))
