@@ -5,10 +5,10 @@ the views. Whoever comes back to it with anything else is told what has changed.
 rows and appear whole, so an extraction that was killed goes on behind the last one, to the same bytes.
 """
 
+import functools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,12 @@ def _write_all(
     dtype = jnp.dtype(manifest["dtype"])
     everywhere = devices.replicated(mesh)
     params, stats = jax.device_put(part[1:], everywhere)
-    options = devices.compiler_options(config.precision)
+
+    @functools.cache  # one for all splits that are prepared alike
+    def program(views: bool) -> Callable[..., Any]:
+        forward = _forward(part, layers, config, views=views, dtype=dtype)
+        return jax.jit(forward, compiler_options=devices.compiler_options(config.precision))
+
     for role, images in data.roles().items():
         views = config.transfer.views if role == "train" else 0
         rows, shard_rows, size = images.total * max(1, views), manifest["shard_rows"], manifest["batch_size"]
@@ -166,7 +171,6 @@ def _write_all(
         done = next((n for n, files in enumerate(names) if not all((path / f).exists() for f in files)), len(names))
         if done == len(names):
             continue
-        forward = jax.jit(_forward(part, layers, config, views=bool(views), dtype=dtype), compiler_options=options)
         first = done * (shard_rows // size)
         batches = (
             _augmented(images, config, mesh, size, rows, first)
@@ -175,7 +179,7 @@ def _write_all(
         )
         buffer: list[list[np.ndarray]] = [[] for _ in layers]
         filled, number = 0, done
-        for batch, activations in _computed(forward, params, stats, batches):
+        for batch, activations in _computed(program(bool(views)), params, stats, batches):
             count = min(size, rows - batch * size)
             for kept, array in zip(buffer, jax.device_get(activations), strict=True):
                 kept.append(array[:count])
@@ -227,7 +231,7 @@ def _augmented(
 ) -> Iterator[tuple[int, jax.Array]]:
     """Yield batches of the rows from all views; a batch's crops are those of a training step of the same number."""
     assert not isinstance(images, Activations)
-    make = partial(_view_batch, images, config, size, rows)
+    make = functools.partial(_view_batch, images, config, size, rows)
     with stream(make, first, -(-rows // size), 0) as batches:
         for number, batch in enumerate(batches, start=first):
             yield number, jax.device_put(batch.images, devices.by_batch(mesh))
