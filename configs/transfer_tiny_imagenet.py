@@ -37,6 +37,7 @@ def get_config(experiment: str = "fifteen") -> ConfigDict:
     config = alexnet_tiny_imagenet.get_config()
     config.dataset.only_classes = _FIFTEEN
     if experiment == "fifteen":
+        config.train.epochs = 28.0
         return config
     if experiment not in _OF_FIVE:
         raise ValueError(f"{experiment!r}: must be one of fifteen, {', '.join(_OF_FIVE)}")
