@@ -10,6 +10,9 @@
 PREFIX_train.npz and PREFIX_val.npz hold packed JPEG files of 64x64 pixels of twenty classes. Every fourth is one of the
 five. scratch20 and transfer20 learn from 20 images a class (also 5 and 100), which dataset.split_seed draws. The epochs
 were chosen on other draws (100 and 101), by 500 images that no draw learns from.
+
+Measured on two CPU cores: fifteen 59.3 % in 40 minutes, with other work on the machine; scratch 42.6, 55.6 and 69.3 %,
+transfer 51.5, 62.5 and 71.1 % with 5, 20 and 100 images a class (means of 8, 6 and 6 draws; intervals in the README).
 """
 
 from ml_collections import ConfigDict

@@ -63,7 +63,9 @@ def extract(
     data = load(config.dataset)
     _check_division(folder, config, data)
     mesh = devices.make_mesh(None)
-    trained, (graph, *shapes) = load_network(folder, mesh)[1:], network.describe(config)
+    whole = config.copy_and_resolve_references()
+    whole.dataset.classes = folder.config.dataset.classes  # the source's may be others, and more
+    trained, (graph, *shapes) = load_network(folder, mesh)[1:], network.describe(whole)
     if jax.tree.map(jnp.shape, trained) != jax.tree.map(jnp.shape, tuple(shapes)):
         theirs = folder.config.dataset
         raise UserError(

@@ -276,6 +276,21 @@ def test_a_store_is_a_source(config: ConfigDict, run: Path, tmp_path: Path) -> N
         train(begins_with_store(config, tmp_path / "store"), tmp_path / "other")
 
 
+def test_a_store_may_be_of_other_classes(config: ConfigDict, run: Path, tmp_path: Path) -> None:
+    """Of five, where the network knows three: the head that is trained on the activations is new."""
+    images = np.random.default_rng(1).integers(0, 256, (100, 16, 16, 1), dtype=np.uint8)
+    np.savez(tmp_path / "five.npz", image=images, label=np.arange(100) % 5)
+    store = of_run.extract(RunFolder(run), f"npz:{tmp_path}/five.npz", ("F6", "output"), tmp_path / "store", {})
+    assert store.classes == 5
+    assert store.layers == {"F6": (84,), "output": (3,)}
+    config = begins_with_store(config, tmp_path / "store")
+    config.transfer.frozen_until = "F6"
+    train(config, tmp_path / "trained")
+    theirs, ours = (load_network(RunFolder(path), devices.make_mesh(1))[1] for path in (run, tmp_path / "trained"))
+    assert bool((theirs["F6"]["kernel"] == ours["F6"]["kernel"]).all())
+    assert ours["output"]["kernel"].shape == (84, 5)
+
+
 def test_keys_that_a_store_contradicts(config: ConfigDict, run: Path, tmp_path: Path) -> None:
     extract(run, tmp_path / "store")
     one = begins_with_store(config, tmp_path / "store")
