@@ -42,3 +42,21 @@ def picture(path: str) -> Path:
     if Path(path).suffix.lower() not in (".png", ".svg"):
         raise UserError(f"{path}: must end in .png or .svg")
     return file(path)
+
+
+def folder(path: str) -> Path:
+    """Return the path of a folder that is to be written into; it is made, with those above it, where it is not there.
+
+    Raises:
+      UserError: it is a file, or cannot be made or written to.
+    """
+    target = Path(path).expanduser()
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UserError(f"--output={path}: is a file; name a folder") from None
+    except OSError as error:
+        raise UserError(f"--output={path}: cannot be made ({error.strerror})") from error
+    if not os.access(target, os.W_OK):
+        raise UserError(f"--output={path}: cannot be written to")
+    return target

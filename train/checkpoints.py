@@ -34,20 +34,25 @@ def network_of(state: State) -> PyTree:
     return {"params": state.params, "stats": state.stats, "ema": state.ema}
 
 
-def load_network(folder: RunFolder, mesh: Mesh) -> tuple[nnx.GraphDef, PyTree, PyTree]:
-    """Return the trained network of a run, from its best checkpoint, as (graph, parameters, batch statistics).
+def load_network(folder: RunFolder, mesh: Mesh, step: int | None = None) -> tuple[nnx.GraphDef, PyTree, PyTree]:
+    """Return the trained network of a run as (graph, parameters, batch statistics).
+
+    Args:
+      folder: the run.
+      mesh: of devices; each gets all of the network.
+      step: of the checkpoint; by default the best.
 
     Raises:
-      UserError: the run has no checkpoint.
+      UserError: the run has no checkpoint, or it cannot be read.
     """
     graph, _, _ = network.describe(folder.config)
     frozen_part, (_, params, stats) = network.describe_parts(folder.config)
     like = {"params": params, "stats": stats, "ema": params if folder.config.train.ema else {}}
     with Checkpoints(folder.path, read_only=True) as checkpoints:
-        best = checkpoints.best()
-        if best is None:
+        chosen = checkpoints.best() if step is None else step
+        if chosen is None:
             raise UserError(f"{checkpoints.path}: there is no checkpoint yet")
-        trained = checkpoints.restore_network(best, _placed(like, mesh))
+        trained = checkpoints.restore_network(chosen, _placed(like, mesh))
         params, stats = trained["ema"] or trained["params"], trained["stats"]
         if frozen_part is not None:
             frozen = checkpoints.restore_frozen(folder.config, mesh)
@@ -97,6 +102,10 @@ class Checkpoints:
     def latest(self) -> int | None:
         """Return the step of the last checkpoint, or None."""
         return self._manager.latest_step()
+
+    def steps(self) -> list[int]:
+        """Return the steps of all checkpoints, the first first."""
+        return sorted(self._manager.all_steps())
 
     def best(self) -> int | None:
         """Return the step of the best checkpoint on validation; the last where none was validated."""

@@ -111,7 +111,7 @@ def evaluate_run(folder: RunFolder, source: str) -> dict[str, Any]:
       UserError: there is no checkpoint, or the source does not suit the network.
     """
     config = folder.config
-    images, split, skipped = dataset.load_test(config.dataset, source, folder.environment["data"]["fingerprint"])
+    images, split, skipped, _ = dataset.load_test(config.dataset, source, folder.environment["data"]["fingerprint"])
     mesh = devices.make_mesh(None)
     graph, params, stats = load_network(folder, mesh)
     figures = {"split": split} | make_evaluator(graph, config, mesh)(params, stats, images)

@@ -81,7 +81,7 @@ def under_shift(run: RunFolder, largest: int) -> list[float]:
     if largest >= size:
         raise UserError(f"--shift={largest}: must be below {size}, the side of {run.path}'s images")
     source, fingerprint = run.config.dataset.source, run.environment["data"]["fingerprint"]
-    images, _, _ = dataset.load_test(run.config.dataset, source, fingerprint)
+    images = dataset.load_test(run.config.dataset, source, fingerprint).images
     mesh = devices.make_mesh(None)
     graph, params, stats = load_network(run, mesh)
     means = []

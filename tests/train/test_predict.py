@@ -26,6 +26,7 @@ from train.run import RunFolder
 def perceptron(folder: Path, **section: object) -> RunFolder:
     """A small perceptron, trained in a second on what the section `dataset` says."""
     config: ConfigDict = base.get_config()
+    config.evaluate.report = False
     config.model.update(name="mlp", hidden=(16,))
     config.dataset.update(**section)
     config.train.update(epochs=3.0, batch_size=8)
@@ -53,7 +54,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 @pytest.fixture(scope="module")
 def written(digits: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], np.ndarray]:
     """The digits' test images as PNG files, and their labels."""
-    test, _, _ = dataset.load_test(digits.config.dataset, "digits", digits.environment["data"]["fingerprint"])
+    test, *_ = dataset.load_test(digits.config.dataset, "digits", digits.environment["data"]["fingerprint"])
     assert not isinstance(test, Photos)
     folder = tmp_path_factory.mktemp("written")
     names = [str(folder / f"{index:03}.png") for index in range(test.total)]
@@ -90,7 +91,7 @@ def test_digits_are_predicted_as_they_are_evaluated(digits: RunFolder, written: 
 
 def test_photos_are_predicted_as_they_are_evaluated(photos: RunFolder) -> None:
     source = photos.config.dataset.source
-    test, _, _ = dataset.load_test(photos.config.dataset, source, photos.environment["data"]["fingerprint"])
+    test, *_ = dataset.load_test(photos.config.dataset, source, photos.environment["data"]["fingerprint"])
     assert isinstance(test, Photos)
     names = [test.records.name(index) for index in test.index]
     agree(all_of(photos, names), evaluate_run(photos, source), test.labels)

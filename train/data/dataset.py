@@ -3,15 +3,17 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from train.data import pixel_statistics
+from train.data.activations import Activations
 from train.data.examples import Examples
 from train.data.photos import Photos
 from train.data.resize import resize
-from train.data.roles import Dataset, Images, Origin, Read
+from train.data.roles import Dataset, Origin, Read
 from train.data.source import Source
 from train.data.sources import read
 from train.errors import UserError, nearest
@@ -89,7 +91,23 @@ def _divided(config: ConfigDict, source: Source) -> Dataset:
     )
 
 
-def load_test(config: ConfigDict, uri: str, trained_on: str) -> tuple[Images, str, tuple[str, ...]]:
+class TestImages(NamedTuple):
+    """What a trained network is tested on.
+
+    Attributes:
+      images: at the size that the network sees, or still encoded.
+      split: which they are: "test", "val" or "all" of the source.
+      skipped: files of the source that were left out, and why.
+      ids: what each image is called.
+    """
+
+    images: Read
+    split: str
+    skipped: tuple[str, ...]
+    ids: list[str]
+
+
+def load_test(config: ConfigDict, uri: str, trained_on: str) -> TestImages:
     """Read examples to test a trained network on: the source's test, else its val, else all there is.
 
     Args:
@@ -97,9 +115,6 @@ def load_test(config: ConfigDict, uri: str, trained_on: str) -> tuple[Images, st
       uri: the source.
       trained_on: fingerprint of the run's data; where the source is the same data, the run's own test is returned, for
         the rest has been seen in training.
-
-    Returns:
-      The examples; which they are: "test", "val" or "all"; and which files of the source were left out, and why.
 
     Raises:
       UserError: the source cannot be read, or its channels or labels are not those of the run.
@@ -109,12 +124,14 @@ def load_test(config: ConfigDict, uri: str, trained_on: str) -> tuple[Images, st
         own = config.copy_and_resolve_references()
         own.source = uri
         data = _divided(own, source)
-        return data.test, data.test_split, data.skipped
+        assert not isinstance(data.test, Activations)
+        return TestImages(data.test, data.test_split, data.skipped, data.ids("test"))
     source = _of_classes(config, uri, source)
     splits = source.splits
     _complete_classes(config, uri, source)
     role, name = next(pair for pair in (("test", "test"), ("validation", "val"), ("train", "all")) if pair[0] in splits)
-    return _sized(_chosen(config, role, splits[role]).chosen(), config, uri), name, source.skipped
+    origin = _chosen(config, role, splits[role])
+    return TestImages(_sized(origin.chosen(), config, uri), name, source.skipped, origin.ids())
 
 
 def _sized(images: Read, config: ConfigDict, uri: str) -> Read:

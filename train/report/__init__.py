@@ -1,1 +1,1 @@
-"""What the test images say at the end of a run: what is confused, the worst mistakes, what was in training too."""
+"""What a run shows: report.html, its figures, and what the test images say."""

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from train.report import drawing
-from train.report.answers import Answers
+from train.answers import Answers
+from train.pages import drawing
+from train.pages.drawing import NewFigure
 
 # Up to so many classes, counts stand in the cells: 30 leave a number of four digits room at 7 points.
 _NUMBERED = 30
@@ -77,7 +78,7 @@ def as_json(confusion: Confusion) -> dict[str, Any]:
     }
 
 
-def draw(confusion: Confusion) -> bytes:
+def draw(confusion: Confusion, new: NewFigure) -> bytes:
     """Return a PNG file: cells have the colour of their share of the label's images, for few classes also the count."""
     classes = len(confusion.class_names)
     side = min(_LONGEST, max(2.4, 0.42 * classes))
@@ -87,34 +88,33 @@ def draw(confusion: Confusion) -> bytes:
     size = 9 if classes <= 12 else 7 if numbered else 6
     shares = np.nan_to_num(confusion.counts / np.maximum(confusion.counts.sum(1, keepdims=True), 1))
     names = [drawing.clean(name) for name in confusion.class_names]
-    with drawing.plain() as new:
-        from matplotlib.colors import PowerNorm
+    from matplotlib.colors import PowerNorm  # 0.7 s, wanted here alone
 
-        figure = new(side + 3.4, side + 2.2)
-        axis = figure.subplots()
-        picture = axis.imshow(
-            shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest" if classes < 400 else "auto"
-        )
-        axis.set_xlabel("taken for, and precision" if numbered else "taken for")
-        axis.set_ylabel("label, and recall" if numbered else "label")
-        texts = {
-            "x": [_labelled(names[i], confusion.precision[i], "\n", numbered) for i in shown],
-            "y": [_labelled(names[i], confusion.recall[i], "  ", numbered) for i in shown],
-        }
-        upright = max(len(line) for text in texts["x"] for line in text.split("\n")) * size / 130 < side / classes
-        axis.set_xticks(shown, texts["x"], fontsize=size, rotation=0 if upright else 90)
-        axis.set_yticks(shown, texts["y"], fontsize=size)
-        if numbered:
-            for (row, column), count in np.ndenumerate(confusion.counts):
-                if count:
-                    color = "white" if shares[row, column] > 0.55 else "black"
-                    axis.text(column, row, f"{count}", ha="center", va="center", color=color, fontsize=size)
-        else:
-            axis.set_title(f"{classes} classes" + (f", one in {step} named" if step > 1 else ""), fontsize=9)
-        bar = figure.colorbar(picture, ax=axis, shrink=min(1.0, 3 / side), format=lambda share, _: f"{share:.0%}")
-        bar.set_label("share of the label's images", fontsize=8)
-        bar.ax.tick_params(labelsize=8)
-        return drawing.png(figure)
+    figure = new(side + 3.4, side + 2.2)
+    axis = figure.subplots()
+    picture = axis.imshow(
+        shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest" if classes < 400 else "auto"
+    )
+    axis.set_xlabel("taken for, and precision" if numbered else "taken for")
+    axis.set_ylabel("label, and recall" if numbered else "label")
+    texts = {
+        "x": [_labelled(names[i], confusion.precision[i], "\n", numbered) for i in shown],
+        "y": [_labelled(names[i], confusion.recall[i], "  ", numbered) for i in shown],
+    }
+    upright = max(len(line) for text in texts["x"] for line in text.split("\n")) * size / 130 < side / classes
+    axis.set_xticks(shown, texts["x"], fontsize=size, rotation=0 if upright else 90)
+    axis.set_yticks(shown, texts["y"], fontsize=size)
+    if numbered:
+        for (row, column), count in np.ndenumerate(confusion.counts):
+            if count:
+                color = "white" if shares[row, column] > 0.55 else "black"
+                axis.text(column, row, f"{count}", ha="center", va="center", color=color, fontsize=size)
+    else:
+        axis.set_title(f"{classes} classes" + (f", one in {step} named" if step > 1 else ""), fontsize=9)
+    bar = figure.colorbar(picture, ax=axis, shrink=min(1.0, 3 / side), format=lambda share, _: f"{share:.0%}")
+    bar.set_label("share of the label's images", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    return drawing.png(figure)
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

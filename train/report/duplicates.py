@@ -41,9 +41,9 @@ import numpy as np
 from train.data import decode
 from train.data.photos import Photos
 from train.data.roles import Read
-from train.report import drawing
+from train.pages import drawing
+from train.pages.thumbnail import picture
 from train.report.likeness import layouts, likeness, nearest, unit
-from train.report.pictures import picture
 from train.report.signatures import Signatures, file_of, sign
 
 # Training images whose layout is most like a test image's. Of CIFAR-10's flagged pairs the first was the most alike in

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from train.answers import Answers
 from train.data.roles import Read
-from train.report import drawing
-from train.report.answers import Answers
-from train.report.pictures import picture
+from train.pages import drawing
+from train.pages.thumbnail import picture
 
 # Pictures on the sheet: four rows of six are looked at, and a hundred are not.
 SHOWN = 24

@@ -102,7 +102,7 @@ def test_the_fingerprint_is_of_the_content(idx_folder: Path, tmp_path: Path) -> 
 def test_testing_on_the_same_data_spares_what_was_trained_on() -> None:
     config = section(image_size=8)
     data = dataset.load(config)
-    there, split, _ = dataset.load_test(config, "digits", data.fingerprint)
+    there, split, *_ = dataset.load_test(config, "digits", data.fingerprint)
     assert split == "test"
     np.testing.assert_array_equal(there.images, data.test.images)
 
@@ -110,10 +110,10 @@ def test_testing_on_the_same_data_spares_what_was_trained_on() -> None:
 def test_testing_on_other_data_takes_its_test_or_all(idx_folder: Path, tmp_path: Path) -> None:
     config = section(source=f"idx:{idx_folder}", image_size=28, classes=4)
     data = dataset.load(config)
-    there, split, _ = dataset.load_test(config, f"idx:{idx_folder}", "another")
+    there, split, *_ = dataset.load_test(config, f"idx:{idx_folder}", "another")
     assert (len(there.labels), split) == (20, "test")
     save_npz(tmp_path / "a.npz", image=np.zeros((40, 9, 9), np.uint8))
-    there, split, _ = dataset.load_test(config, f"npz:{tmp_path}/a.npz", data.fingerprint)
+    there, split, *_ = dataset.load_test(config, f"npz:{tmp_path}/a.npz", data.fingerprint)
     assert (there.images.shape, split) == ((40, 28, 28, 1), "all")
     save_npz(tmp_path / "colour.npz")
     with pytest.raises(UserError, match=r"channels=1: the images of npz:.*colour.npz have 3"):

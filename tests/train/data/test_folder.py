@@ -313,7 +313,7 @@ def test_folders_may_carry_the_ids_of_a_networks_classes(root: Path) -> None:
     config = base.get_config().dataset
     config.update(class_names=("formica rufa", "apis mellifera"), class_ids=("ants", "bees"), classes=2)
     config.update(channels=3, mean=(0.5,) * 3, std=(0.25,) * 3)
-    photos, split, _ = dataset.load_test(config, f"folder:{root}", "another")
+    photos, split, *_ = dataset.load_test(config, f"folder:{root}", "another")
     assert (photos.total, split) == (10, "all")
     assert config.class_names == ("formica rufa", "apis mellifera")
     config.class_ids = ("bees", "ants")  # in another order they are other classes

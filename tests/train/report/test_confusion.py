@@ -8,14 +8,20 @@ import pytest
 from PIL import Image
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
+from train.answers import Answers
+from train.pages import drawing
 from train.report import confusion
-from train.report.answers import Answers
+
+
+def drawn(counts: np.ndarray, names: tuple[str, ...]) -> bytes:
+    with drawing.plain() as new:
+        return confusion.draw(confusion.Confusion(counts, names), new)
 
 
 def answers(classes: int, count: int, seed: int = 0) -> Answers:
     random = np.random.default_rng(seed)
     probabilities = random.dirichlet(np.ones(classes), count).astype(np.float32)
-    return Answers(random.integers(0, classes, count, dtype=np.int32), probabilities, np.zeros((count, 1), np.float32))
+    return Answers(random.integers(0, classes, count, dtype=np.int32), probabilities, {}, {})
 
 
 @pytest.mark.parametrize(("classes", "count"), [(2, 50), (5, 400), (40, 3000)])
@@ -32,7 +38,7 @@ def test_figures_are_scikit_learns(classes: int, count: int) -> None:
 
 
 def test_a_class_without_images_has_no_recall() -> None:
-    given = Answers(np.array([0, 0, 2], np.int32), np.eye(3, dtype=np.float32)[[0, 2, 2]], np.zeros((3, 1)))
+    given = Answers(np.array([0, 0, 2], np.int32), np.eye(3, dtype=np.float32)[[0, 2, 2]], {}, {})
     listed = confusion.as_json(confusion.measure(given, ["a", "b", "c"]))
     assert listed["classes"] == [
         {"name": "a", "images": 2, "recall": 0.5, "precision": 1.0},
@@ -57,7 +63,7 @@ def test_the_picture_shows_the_matrix(classes: int) -> None:
     """The cells that hold all of a row are dark, and lie where they are in the matrix."""
     names = tuple(map(str, range(classes)))
     for counts, falls in ((np.eye(classes, dtype=int), 1), (np.eye(classes, dtype=int)[::-1], -1)):
-        image = pixels(confusion.draw(confusion.Confusion(counts, names)))
+        image = pixels(drawn(counts, names))
         assert max(image.shape) < 1700
         dark, light = ((image == color).all(-1) for color in ((8, 48, 107), (247, 251, 255)))
         assert dark.sum() / (dark.sum() + light.sum()) == pytest.approx(1 / classes, rel=0.1)
@@ -70,6 +76,6 @@ NAMES = ["cost $5 to $6", "$\\frac$", "<b>&amp;", "a_b^c", "two\nlines", "蚂蚁
 
 def test_names_of_any_kind_are_drawn() -> None:
     counts = np.arange(81).reshape(9, 9)
-    png = confusion.draw(confusion.Confusion(counts, tuple(NAMES)))
+    png = drawn(counts, tuple(NAMES))
     assert pixels(png).shape[1] < 1200
     json.dumps(confusion.as_json(confusion.Confusion(counts, tuple(NAMES))))

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
+from tests.train.pages.test_drawing import image_of
 from tests.train.report import photos
 from tests.train.report.photos import in_memory, scene
-from tests.train.report.test_drawing import image_of
 from train.data import folder
 from train.data.examples import Examples
 from train.data.photos import Photos

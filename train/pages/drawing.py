@@ -1,4 +1,4 @@
-"""Pictures as PNG files: names of any kind, and sheets of captioned thumbnails."""
+"""Pictures as PNG files, on a light and on a dark ground: names of any kind, and sheets of captioned thumbnails."""
 
 import contextlib
 import io
@@ -33,18 +33,47 @@ class Entry(NamedTuple):
     alarming: bool = False
 
 
+class Drawn(NamedTuple):
+    """A figure as two PNG files: for a light ground, and for a dark one."""
+
+    light: bytes
+    dark: bytes
+
+
+NewFigure = Callable[[float, float], "Figure"]
+
+
 @contextlib.contextmanager
-def plain() -> Iterator[Callable[[float, float], "Figure"]]:
+def plain(*, dark: bool = False) -> Iterator[NewFigure]:
     """Yield what makes a figure of a width and a height in inches; all of it must be drawn before this ends.
 
     A `$` in a name begins no formula here, and a letter that the font lacks is drawn as a box without a warning.
+
+    Args:
+      dark: light lines on the dark ground of the pages, instead of dark ones on white.
     """
     import matplotlib  # 0.7 s to import, wanted by pictures alone
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}), warnings.catch_warnings():
+    style: dict[Any, Any] = {"text.parse_math": False, "text.usetex": False} | (_dark() if dark else {})
+    with matplotlib.rc_context(style), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         yield lambda width, height: Figure(figsize=(width, height), layout="constrained")
+
+
+def _dark() -> dict[str, str]:
+    ground, line = "#14171a", "#d5d9dd"  # of templates/style.css
+    grounds = dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor", "legend.facecolor"), ground)
+    lines = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    return grounds | dict.fromkeys(lines, line) | {"grid.color": "#343b43"}
+
+
+def both(draw: Callable[[NewFigure], bytes]) -> Drawn:
+    """Return what `draw` makes of a function that makes figures, on a light and on a dark ground."""
+    with plain() as new:
+        light = draw(new)
+    with plain(dark=True) as new:
+        return Drawn(light, draw(new))
 
 
 def png(figure: "Figure") -> bytes:
@@ -52,6 +81,25 @@ def png(figure: "Figure") -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=100, bbox_inches="tight", pad_inches=0.1)
     return file.getvalue()
+
+
+def legend(figure: "Figure", classes: int) -> None:
+    """Put the labels of the first axis below a figure, of more than 40 classes none."""
+    if classes > 40:
+        return
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    shown = [shortened(label, 18) for label in labels]
+    figure.legend(
+        handles,
+        shown,
+        loc="outside lower center",
+        ncols=min(10, max(1, len(shown))),
+        fontsize=8,
+        frameon=False,
+        markerscale=2.2,
+        handletextpad=0.2,
+        columnspacing=1.0,
+    )
 
 
 def clean(text: str) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.report import drawing
+from train.pages import drawing
 
 
 @pytest.mark.parametrize(

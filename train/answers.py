@@ -1,0 +1,148 @@
+"""What a network answers to every image of a set, and what it makes of them on the way."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from models.summary import rows
+from train import devices, network
+from train.data.roles import Read
+from train.data.transforms import normalise
+from train.errors import UserError, nearest
+from train.feed import AHEAD, batches_in_order
+from train.network import PyTree
+
+# What comes before the first stage: the image as the network sees it.
+PIXELS = "pixels"
+# Activations of more numbers than this are folded onto so many: those of AlexNet's pool5, 256 maps of 6x6, are not.
+_FOLDED = 9_216
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers to N images, in their order.
+
+    Attributes:
+      labels: of the images, int32 `[N]`.
+      probabilities: float32 `[N, classes]`.
+      activations: of each stage that was asked for, float32 `[N, units]`; of more than 9,216 units, sums of some with
+        random signs, which keep distances and products in expectation (Charikar et al. 2002, the count sketch).
+      extremes: of each stage, in the order of the network, the smallest and the largest activation of each unit (of
+        maps: of each channel, at any place) over all images, float32 `[2, units]`.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    activations: dict[str, np.ndarray]
+    extremes: dict[str, np.ndarray]
+
+    @property
+    def taken_for(self) -> np.ndarray:
+        """The most probable class of each image, int32 `[N]`; of equally probable ones the first."""
+        return self.probabilities.argmax(-1).astype(np.int32)
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether that is the label, `[N]`."""
+        return self.taken_for == self.labels
+
+
+def chosen_stages(config: ConfigDict, wanted: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return names of stages in the order of the network, each once.
+
+    Args:
+      config: the completed config of a run.
+      wanted: stages, "pixels" for what they begin with, "all" for everything; by default the last hidden stage.
+
+    Raises:
+      UserError: there is no such stage; lists those that there are.
+    """
+    names = (PIXELS, *(row.name for row in rows(nnx.merge(*network.describe(config)))))
+    if not wanted:
+        return (names[-2],)
+    for name in wanted:
+        if name not in (*names, "all"):
+            raise UserError(
+                f"{config.model.name} has no stage {name!r}{nearest(name, names)}; it has {', '.join(names)} (or all)"
+            )
+    return names if "all" in wanted else tuple(name for name in names if name in wanted)
+
+
+def make_answerer(
+    graph: nnx.GraphDef, config: ConfigDict, mesh: Mesh, stages: Sequence[str]
+) -> Callable[[PyTree, PyTree, Read], Answers]:
+    """Return `answer(params, stats, images)`: each image is shown once, prepared as in an evaluation.
+
+    It raises UserError where a photo cannot be read or decoded, and names it.
+
+    Args:
+      graph: of the network.
+      config: the completed config of the run.
+      mesh: of devices, which share each batch.
+      stages: whose activations are kept, see `chosen_stages`.
+    """
+
+    def step(params: PyTree, stats: PyTree, batch: jax.Array, counted: jax.Array) -> tuple:
+        whole = nnx.merge(graph, params, stats)
+        seen = normalise(batch, config.dataset)
+        yielded = [(PIXELS, seen), *whole.stages(seen)]
+        probabilities = jnp.exp(whole.log_probabilities(yielded[-1][1].astype(jnp.float32)))
+        kept = {name: _folded(value.reshape(len(batch), -1).astype(jnp.float32)) for name, value in yielded}
+        extremes = [_extremes(value.astype(jnp.float32), counted) for _, value in yielded[1:]]
+        return probabilities, {name: kept[name] for name in stages}, extremes
+
+    plan = nnx.merge(*network.describe(config)).plan
+    compiled = jax.jit(step, compiler_options=devices.compiler_options(config.precision))
+    each = mesh.shape["data"]
+
+    def answer(params: PyTree, stats: PyTree, images: Read) -> Answers:
+        size = -(-min(config.evaluate.batch_size, images.total) // each) * each  # as many for each device
+
+        def parts() -> Iterator[tuple]:
+            waiting: list[tuple] = []
+            for batch, counted in batches_in_order(images, config, mesh, size):
+                waiting.append(compiled(params, stats, batch.images, counted))
+                if len(waiting) == AHEAD:
+                    yield jax.device_get(waiting.pop(0))
+            yield from jax.device_get(waiting)
+
+        probabilities, activations, extremes = zip(*parts(), strict=True)
+        return Answers(
+            images.labels,
+            np.concatenate(probabilities)[: images.total],
+            {name: np.concatenate([part[name] for part in activations])[: images.total] for name in stages},
+            {stage.name: _widest(parts) for stage, parts in zip(plan, zip(*extremes, strict=True), strict=True)},
+        )
+
+    return answer
+
+
+def _extremes(activation: jax.Array, counted: jax.Array) -> jax.Array:
+    """Return the smallest and the largest value of each unit, `[2, C]`, of the images of a batch that count `[B]`."""
+    some = counted.reshape(-1, *(1,) * (activation.ndim - 1))
+    over = tuple(range(activation.ndim - 1))
+    least = jnp.min(activation, over, where=some, initial=jnp.inf)
+    return jnp.stack([least, jnp.max(activation, over, where=some, initial=-jnp.inf)])
+
+
+def _widest(extremes: Sequence[np.ndarray]) -> np.ndarray:
+    least, most = np.min(extremes, axis=0)[0], np.max(extremes, axis=0)[1]
+    return np.stack([least, most])
+
+
+def _folded(activations: jax.Array) -> jax.Array:
+    """Return activations `[B, units]` themselves, or of too many units a count sketch, `[B, 9216]`."""
+    units = math.prod(activations.shape[1:])
+    if units <= _FOLDED:
+        return activations
+    where, sign = jax.random.split(jax.random.key(0))
+    place = jax.random.randint(where, (units,), 0, _FOLDED)
+    signed = activations * jax.random.rademacher(sign, (units,), activations.dtype)
+    return jax.ops.segment_sum(signed.T, place, _FOLDED).T

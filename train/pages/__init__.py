@@ -1,0 +1,1 @@
+"""Pages and pictures: self-contained HTML, figures in light and dark, sheets of thumbnails."""
