@@ -118,7 +118,7 @@ def get_config() -> ConfigDict:
     config.evaluate = evaluate = ConfigDict()
     evaluate.batch_size = 500
     evaluate.every_epochs = 1.0
-    evaluate.report = False  # at the end: what was confused, the worst mistakes, what of the test was in training too
+    evaluate.report = True  # at the end, report.html: curves, mistakes, what of the test was in training, what is inside
 
     config.log = log = ConfigDict()
     log.every_steps = 50  # between two lines of metrics.jsonl

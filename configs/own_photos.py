@@ -33,6 +33,5 @@ def get_config(root: str = "photos") -> ConfigDict:
     config.train.batch_size = 32
     config.evaluate.batch_size = 64
     config.evaluate.every_epochs = 5.0
-    config.evaluate.report = True
     config.log.every_steps = 10
     return config

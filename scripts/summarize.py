@@ -19,6 +19,7 @@ from models import NETWORKS
 from scripts import command, outputs
 from train.errors import UserError
 from train.lecture import drawing, summary
+from train.run import write_whole
 
 _MODEL = flags.DEFINE_string("model", None, f"The network: {', '.join(NETWORKS)}.")
 _VARIANT = flags.DEFINE_string("variant", None, "Its variant; a wrong one lists them. Default: the network's first.")
@@ -54,7 +55,7 @@ def main() -> None:
     else:
         summary.print_table(described)
     if path:
-        drawing.draw(described, path)
+        write_whole(path, drawing.draw(described, path.suffix[1:].lower()))
         if not _JSON.value:
             print(path)
 

@@ -39,6 +39,7 @@ def config() -> ConfigDict:
     config.dataset.image_size = 8
     config.train.epochs = 3.0
     config.train.batch_size = 64
+    config.evaluate.report = False
     config.log.every_steps = 10
     config.log.tensorboard = False
     return config

@@ -88,7 +88,7 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
         else:
             print(f"{workdir}: this run is finished")
         if config.evaluate.report and not writing.is_written(workdir):
-            for line in writing.write(workdir, config, load_network(folder, mesh), data, mesh):
+            for line in writing.write(folder, load_network(folder, mesh), data, mesh):
                 print(line)
     assert folder.result is not None
     print(_summary(folder.result, workdir))

@@ -11,7 +11,8 @@ from tests.train.report import photos
 from train.loop import train
 from train.run import RunFolder
 
-REPORT = [f"{name}.{kind}" for name in ("confusion", "mistakes", "duplicates") for kind in ("json", "png")]
+LISTS = [f"report/{name}.{kind}" for name in ("confusion", "mistakes", "duplicates") for kind in ("json", "png")]
+REPORT = [*LISTS, "report.html"]
 
 
 def quick(root: Path, weights: Path | None = None) -> ConfigDict:
@@ -48,7 +49,7 @@ def test_photos_alone_train_a_network_and_another_begins_with_it(
     for name in REPORT:
         assert (tmp_path / "run" / name).is_file()
     assert folder.result is not None
-    confusion = json.loads((tmp_path / "run" / "confusion.json").read_text())
+    confusion = json.loads((tmp_path / "run" / "report" / "confusion.json").read_text())
     right = sum(confusion["counts"][i][i] for i in range(3))
     assert right == round(folder.result["test"]["accuracy"] * folder.result["test"]["count"])
     assert "1 of 13 test images were in training too (1 exactly, 0 nearly, 1 with another label)" in printed
@@ -61,8 +62,8 @@ def test_photos_alone_train_a_network_and_another_begins_with_it(
         assert (tmp_path / "run" / name).is_file()
 
 
-def test_a_report_needs_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A store whose photos have gone can be trained on, and says that there is nothing to look at."""
+def test_mistakes_need_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A store whose photos have gone can be trained on; the report has what there is to see without them."""
     root = photos.folder_of(tmp_path / "photos")
     train(quick(root), tmp_path / "scratch")
     train(quick(root, tmp_path / "scratch"), tmp_path / "run")
@@ -71,5 +72,6 @@ def test_a_report_needs_images(tmp_path: Path, capsys: pytest.CaptureFixture[str
     config.dataset.source = f"features:{tmp_path}/run/features"
     capsys.readouterr()
     train(config, tmp_path / "again")
-    assert "no report: " in capsys.readouterr().out
-    assert not (tmp_path / "again" / "confusion.json").exists()
+    assert "is not there: the report is without images" in capsys.readouterr().out
+    assert (tmp_path / "again" / "report" / "curves.png").is_file()
+    assert not (tmp_path / "again" / "report" / "confusion.json").exists()

@@ -19,6 +19,7 @@ from train.loop import train
 def run(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A perceptron that has seen the embedded digits once."""
     config: ConfigDict = base.get_config()
+    config.evaluate.report = False
     config.model.update(name="mlp", hidden=(16,))
     config.train.update(epochs=1.0, batch_size=64)
     config.log.tensorboard = False

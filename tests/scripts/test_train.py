@@ -83,6 +83,8 @@ def test_a_run_then_its_evaluation(command: Command, one_line_error: OneLine, tm
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""  # a clean run says nothing there
     assert "lenet5: 61,706 parameters" in process.stdout
+    assert f"report: {tmp_path}/run/report.html" in process.stdout.splitlines()
+    assert (tmp_path / "run" / "report.html").is_file()
 
     process = command("evaluate", f"--run={tmp_path}/run", f"--output={tmp_path}/figures.json")
     assert process.returncode == 0, process.stderr
@@ -125,7 +127,7 @@ def test_run_as_a_file_names_the_right_command() -> None:
 
 
 def test_the_cache_of_programs_can_be_moved_and_switched_off(command: Command, tmp_path: Path) -> None:
-    flags = ["--config.train.epochs=0.1", "--config.schedule.warmup_epochs=0"]
+    flags = ["--config.train.epochs=0.1", "--config.schedule.warmup_epochs=0", "--config.evaluate.report=False"]
     command("train", *flags, f"--workdir={tmp_path}/1", f"--compilation_cache={tmp_path}/cache")
     assert any((tmp_path / "cache").iterdir())
     count = len(list((tmp_path / "cache").iterdir()))

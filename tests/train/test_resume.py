@@ -69,6 +69,7 @@ FLAGS = (
     "--config.evaluate.every_epochs=1",
     "--config.checkpoint.every_steps=13",
     "--config.log.every_steps=5",
+    "--config.evaluate.report=False",
     "--config.model.dropout=0.1",
     "--config.train.accumulate=2",
 )

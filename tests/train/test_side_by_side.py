@@ -19,6 +19,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[RunFolder]:
     folders = []
     for units in (16, 4):
         config: ConfigDict = base.get_config()
+        config.evaluate.report = False
         config.model.update(name="mlp", hidden=(units,))
         config.dataset.image_size = 8
         config.train.update(epochs=3.0, batch_size=64)

@@ -1,6 +1,6 @@
 """A network to scale: maps as blocks whose sides are pixels and whose depth is channels."""
 
-from pathlib import Path
+import io
 from typing import Any
 
 from models import full_name
@@ -13,8 +13,8 @@ _LABEL = 0.3
 _COLOURS = {"conv": "#7aa6d8", "pool": "#e0a06b", "norm": "#c9c9c9", "dense": "#8cc08a"}
 
 
-def draw(summary: dict[str, Any], path: Path) -> None:
-    """Draw the stages of a summary (see summary.py) into an SVG or PNG file.
+def draw(summary: dict[str, Any], kind: str) -> bytes:
+    """Return an SVG or PNG file (`kind`: "svg" or "png") with the stages of a summary (see summary.py).
 
     Blocks are as high and as deep as maps have pixels, and as wide as they have channels, in a scale of its own; bars
     are as high as dense layers have units, in a third. The scales stand below.
@@ -63,9 +63,11 @@ def draw(summary: dict[str, Any], path: Path) -> None:
     axis.text(0, -0.98, _scales(summary, pixel, channel, unit), fontsize=8, va="top")
     axis.set(xlim=(-0.1, left), ylim=(-1.08, 0.85), aspect="equal")
     axis.set_axis_off()
-    undated = {"Date": None} if path.suffix.lower() == ".svg" else None
+    undated = {"Date": None} if kind == "svg" else None
+    file = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "oldmasters"}):  # the same network, the same file
-        figure.savefig(path, dpi=120, bbox_inches="tight", metadata=undated)
+        figure.savefig(file, format=kind, dpi=120, bbox_inches="tight", metadata=undated)
+    return file.getvalue()
 
 
 def _stages(summary: dict[str, Any]) -> list[tuple[str, list[int], int | None]]:

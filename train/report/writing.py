@@ -1,106 +1,148 @@
-"""The report's files, in a run folder."""
+"""The report's files, in a run folder: report.html, and in report/ its figures and lists."""
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+from flax import nnx
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
-from train.data.activations import Activations
 from train.data.roles import Dataset
 from train.errors import UserError
+from train.lecture import drawing as to_scale
+from train.lecture import summary
 from train.network import Described
-from train.report import confusion, duplicates, mistakes
-from train.report.answers import make_answerer
-from train.run import to_json, write_whole
+from train.pages import drawing
+from train.report import calibration, confusion, curves, duplicates, inside, mistakes, neighbourhood, page
+from train.report.findings import Findings, OfTest, find
+from train.run import RunFolder, to_json, write_whole
 
-# Training images whose features take more bytes than this are compared without them.
-_MOST_FEATURES = 2**28
+PAGE, FIGURES = "report.html", "report"
+# Everything that may stand in the folder of figures; what an earlier report has left there and this one has not, goes.
+_FIGURES = ("calibration", "confusion", "curves", "duplicates", "filters", "mistakes", "neighbourhood", "stages")
 
 
-def write(folder: Path, config: ConfigDict, described: Described, data: Dataset, mesh: Mesh) -> list[str]:
-    """Write confusion, mistakes and duplicates, each as `.json` and `.png`, and return what they say in a few lines.
+def write(run: RunFolder, described: Described, data: Dataset, mesh: Mesh) -> list[str]:
+    """Write the report of a finished run, and return what it says in a few lines.
 
-    Each file appears whole. A picture that would be empty is not written, and one of an earlier report goes.
+    In `report/` there are confusion, mistakes, duplicates and calibration as `.json`, and every figure of the page as
+    `.png`; the page comes last. Each file appears whole. A picture that would be empty is not written, and one of an
+    earlier report goes.
 
     Args:
-      folder: the run folder.
-      config: the completed config of the run.
+      run: the folder.
       described: the network as (graph, parameters, batch statistics).
-      data: images; of stored activations nothing is written.
+      data: that it was trained on. Of stored activations, what takes images is left out.
       mesh: of devices.
 
     Raises:
       UserError: a photo cannot be read or decoded any more, or a file cannot be written.
     """
-    train, test = data.train, data.test
-    if isinstance(train, Activations) or isinstance(test, Activations):
-        return [f"no report: {config.dataset.source} is not there, and stored activations cannot be looked at"]
-    names = tuple(config.dataset.class_names or map(str, range(config.dataset.classes)))
-    train_ids, test_ids = data.ids("train"), data.ids("test")
-
-    graph, params, stats = described
-    answer = make_answerer(graph, config, mesh)
-    answers = answer(params, stats, test)
-    counts = confusion.measure(answers, names)
-    wrong = mistakes.find(answers)
-    features = None
-    if train.total * answers.features.shape[1] * answers.features.itemsize <= _MOST_FEATURES:
-        features = answer(params, stats, train).features, answers.features
-    found = duplicates.find(train, test, features)
-
-    _write(folder / "confusion", confusion.as_json(counts), lambda: confusion.draw(counts))
-    _write(
-        folder / "mistakes",
-        mistakes.as_json(wrong, answers, test_ids, names),
-        (lambda: mistakes.draw(wrong, test, test_ids, names)) if wrong else None,
-    )
-    listed = duplicates.as_json(found, train_ids, test_ids, names, answers.right)
-    _write(
-        folder / "duplicates",
-        listed,
-        (lambda: duplicates.draw(found, train, test, train_ids, test_ids, names)) if found.pairs else None,
-    )
-    return [*_of_mistakes(counts, len(wrong), folder), *_of_duplicates(found, listed, folder)]
+    found = find(run, described, data, mesh)
+    folder = run.path / FIGURES
+    drawn = _draw(found)
+    pictures = {name: figure.light for name, figure in drawn.items()}
+    lists: dict[str, dict[str, Any]] = {}
+    lines = [f"{run.config.dataset.source} is not there: the report is without images"]
+    if found.of_test is not None:
+        lists = _lists(found.of_test, found.class_names)
+        pictures |= _sheets(found.of_test, found.class_names)
+        lines = [*_of_mistakes(found.of_test, folder), *_of_duplicates(found.of_test, lists, folder)]
+    html = page.build(found, drawn, _network(run, described))
+    files = {f"{name}.png": picture for name, picture in pictures.items()}
+    files |= {f"{name}.json": to_json(content).encode() for name, content in lists.items()}
+    with _named(folder):
+        folder.mkdir(exist_ok=True)
+    for name in (f"{name}{kind}" for name in _FIGURES for kind in (".png", ".json")):
+        with _named(folder / name):
+            if name in files:
+                write_whole(folder / name, files[name])
+            else:
+                (folder / name).unlink(missing_ok=True)
+    with _named(run.path / PAGE):
+        write_whole(run.path / PAGE, html)
+    return [*lines, f"report: {run.path / PAGE}"]
 
 
 def is_written(folder: Path) -> bool:
     """Return whether all of it is there."""
-    return (folder / "duplicates.json").is_file()  # the last of its files
+    return (folder / PAGE).is_file()  # the last of its files
 
 
-def _write(path: Path, content: dict[str, Any], draw: Callable[[], bytes] | None) -> None:
-    text = to_json(content)
-    picture = draw() if draw is not None else None
-    shown = path.with_suffix(".png")
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
     try:
-        if picture is None:
-            shown.unlink(missing_ok=True)
-        else:
-            write_whole(shown, picture)
-        write_whole(path.with_suffix(".json"), text)  # last, see `is_written`
+        yield
     except OSError as error:
-        raise UserError(f"{path}.json or .png: cannot be written ({os.strerror(error.errno or 0)})") from error
+        raise UserError(f"{path}: cannot be written ({os.strerror(error.errno or 0)})") from error
 
 
-def _of_mistakes(counts: confusion.Confusion, wrong: int, folder: Path) -> list[str]:
-    images = int(counts.counts.sum())
+def _draw(found: Findings) -> dict[str, drawing.Drawn]:
+    best = (found.run.result or {}).get("best_step")
+    epochs = {line["step"]: line["epoch"] for line in found.records}
+    drawn = {"filters": drawing.both(lambda new: inside.draw_filters(found.filters, new))}
+    if found.records:
+        drawn["curves"] = drawing.both(lambda new: curves.draw(found.records, epochs.get(best), new))
+    if (of := found.of_test) is not None:
+        drawn["confusion"] = drawing.both(lambda new: confusion.draw(of.confusion, new))
+        drawn["calibration"] = drawing.both(lambda new: calibration.draw(of.calibration, new))
+        drawn["stages"] = drawing.both(lambda new: inside.draw_maps(of.seen.image, of.seen.stages, new))
+        if (around := of.neighbourhood) is not None:
+            drawn["neighbourhood"] = drawing.both(lambda new: neighbourhood.draw(around, found.class_names, new))
+    return drawn
+
+
+def _network(run: RunFolder, described: Described) -> bytes:
+    config = run.config
+    made_of = {"model": config.model.name, "variant": config.model.variant}
+    made_of |= {name: config.dataset[name] for name in ("image_size", "channels", "classes")}
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), described[1:])
+    built = nnx.merge(described[0], *shapes)
+    return to_scale.draw(summary.describe(built, made_of, config.train.batch_size, 0), "svg")
+
+
+def _lists(of: OfTest, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    lists = {
+        "confusion": confusion.as_json(of.confusion),
+        "mistakes": mistakes.as_json(of.mistakes, of.answers, of.ids, names),
+        "calibration": calibration.as_json(of.calibration),
+    }
+    if of.duplicates is not None:
+        lists["duplicates"] = duplicates.as_json(of.duplicates, of.train_ids, of.ids, names, of.answers.right)
+    return lists
+
+
+def _sheets(of: OfTest, names: tuple[str, ...]) -> dict[str, bytes]:
+    sheets: dict[str, bytes] = {}
+    if of.mistakes:
+        sheets["mistakes"] = mistakes.draw(of.mistakes, of.images, of.ids, names)
+    if of.duplicates is not None and of.duplicates.pairs:
+        sheets["duplicates"] = duplicates.draw(of.duplicates, of.train, of.images, of.train_ids, of.ids, names)
+    return sheets
+
+
+def _of_mistakes(of: OfTest, folder: Path) -> list[str]:
+    images, wrong = of.images.total, len(of.mistakes)
     if not wrong:
         return [f"no mistake among {images:,} test images; {folder / 'confusion.png'}"]
-    label, taken_for, count = counts.pairs()[0]
-    names = counts.class_names
-    of_label = int(counts.counts[label].sum())
+    label, taken_for, count = of.confusion.pairs()[0]
+    names = of.confusion.class_names
+    of_label = int(of.confusion.counts[label].sum())
     return [
         f"{wrong:,} mistakes among {images:,} test images: {folder / 'mistakes.png'}; most often {names[label]!r} is "
         f"taken for {names[taken_for]!r} ({count:,} of {of_label:,}): {folder / 'confusion.png'}"
     ]
 
 
-def _of_duplicates(found: duplicates.Duplicates, listed: dict[str, Any], folder: Path) -> list[str]:
-    lines = []
+def _of_duplicates(of: OfTest, lists: dict[str, dict[str, Any]], folder: Path) -> list[str]:
+    found = of.duplicates
+    if found is None:
+        return [f"whether test images were in training too was not looked for among {of.train.total:,}"]
+    lines, listed = [], lists["duplicates"]
     if found.bound is None:
         lines.append(
             f"images of different classes are so much alike here ({found.neighbours:.2f}; photos 0.2 to 0.4) that near "

@@ -25,6 +25,7 @@ D_LAYERS = (*SHALLOW, "conv1_2", "conv2_2", "conv5_3")
 @pytest.fixture
 def vgg() -> ConfigDict:
     config = base.get_config()
+    config.evaluate.report = False
     config.model.update(name="vgg", variant="A", init="he")
     config.schedule.learning_rate = 0.001
     config.train.update(epochs=0.03, batch_size=32)
