@@ -1,6 +1,7 @@
 """From activations to points in the plane, and from one map to another that lies as the first does."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -53,12 +54,16 @@ def tsne(activations: np.ndarray, perplexity: float, seed: int = 0, init: np.nda
 
         start = start.astype(np.float32)
         return SklearnTSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(reduced)
-    few = len(reduced) < _BARNES_HUT
-    method = (
-        {"negative_gradient_method": "bh", "n_jobs": 1} if few else {"negative_gradient_method": "fft", "n_jobs": -1}
-    )
-    fitted = TSNE(perplexity=perplexity, initialization=start, random_state=seed, **method).fit(reduced)
+    options = method_for(len(reduced))
+    fitted = TSNE(perplexity=perplexity, initialization=start, random_state=seed, **options).fit(reduced)
     return np.asarray(fitted, np.float32)
+
+
+def method_for(points: int) -> dict[str, Any]:
+    """Return openTSNE's options for the way that so many points repel each other."""
+    if points < _BARNES_HUT:
+        return {"negative_gradient_method": "bh", "n_jobs": 1}
+    return {"negative_gradient_method": "fft", "n_jobs": -1}
 
 
 def _start(positions: np.ndarray, seed: int) -> np.ndarray:

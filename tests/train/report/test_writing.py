@@ -22,7 +22,7 @@ from train.data.activations import Activations
 from train.data.roles import Dataset
 from train.errors import UserError
 from train.evaluate import make_evaluator
-from train.report import writing
+from train.report import findings, writing
 from train.run import METRICS, RunFolder
 
 LISTS = ["calibration", "confusion", "duplicates", "mistakes"]
@@ -205,3 +205,21 @@ def test_a_network_without_images_has_a_page_of_its_curves(config: ConfigDict, f
     assert names_of(folder) == files([], ["curves", "filters"])
     assert "The first filters" in shown(folder)
     assert "mistakes" not in shown(folder)
+
+
+def test_among_very_many_training_images_nothing_is_looked_for(
+    config: ConfigDict, root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(findings, "_MOST_COMPARED", 25)
+    lines = write(folder, given(config, root))
+    assert "whether test images were in training too was not looked for among 26" in lines
+    assert "duplicates.json" not in names_of(folder)
+    assert "Not looked for: there are too many training images." in shown(folder)
+
+
+def test_a_report_again_is_the_same_but_for_its_times(config: ConfigDict, root: Path, folder: Path) -> None:
+    made = given(config, root)
+    write(folder, made)
+    before = {name: (folder / "report" / name).read_bytes() for name in names_of(folder)}
+    writing.write(RunFolder(folder), made[1], made[2], devices.make_mesh(1))
+    assert {name: (folder / "report" / name).read_bytes() for name in names_of(folder)} == before

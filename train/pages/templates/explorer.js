@@ -5,7 +5,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
 const canvas = at("map"), context = canvas.getContext("2d"), card = at("card");
 const total = data.labels.length;
-const MARGIN = 24, LARGEST_ZOOM = 60, LISTED = 500, LEVELS = 16;
+const MARGIN = 24, LARGEST_ZOOM = 60, LISTED = 500;
 const OUTSIDE = 96;  // pixels beyond the edges that are painted too, so that no point need be cut
 
 const shown = { method: data.methods.length - 1, stage: data.stages.length - 1, step: data.checkpoints.length - 1, colour: "label" };
@@ -47,12 +47,10 @@ function show(animated) {
 function describe() {
   const { quality } = data.maps[number()], { step, epoch } = checkpoint();
   const percent = (value) => `${(100 * value).toFixed(1)} %`;
-  const figure = (value) => (value === null ? "\u2013" : value.toFixed(3));
-  at("trustworthiness").textContent = figure(quality.trustworthiness);
-  at("silhouette_map").textContent = figure(quality.silhouette_map);
-  at("silhouette_activations").textContent = figure(quality.silhouette_activations);
-  at("knn_map").textContent = percent(quality.knn_map);
-  at("knn_activations").textContent = percent(quality.knn_activations);
+  for (const name of ["trustworthiness", "silhouette_map", "silhouette_activations"]) {
+    at(name).textContent = quality[name] === null ? "\u2013" : quality[name].toFixed(3);
+  }
+  for (const name of ["knn_map", "knn_activations"]) at(name).textContent = percent(quality[name]);
   at("accuracy").textContent = percent(1 - data.labels.filter((_, i) => wrong(i)).length / total);
   at("stage-name").textContent = data.stages[shown.stage];
   at("step-name").textContent = `step ${step.toLocaleString("en")}` + (epoch === null ? "" : `, epoch ${+epoch.toFixed(1)}`);
@@ -64,27 +62,24 @@ function describe() {
 
 // ---- Colours and shapes
 
-const STOPS = [[65, 68, 135], [42, 120, 142], [34, 168, 132], [122, 209, 81], [240, 200, 30]];  // along Matplotlib's viridis
-function ramp(part) {
-  const place = Math.min(part * (STOPS.length - 1), STOPS.length - 1.001), low = Math.floor(place);
-  return `rgb(${STOPS[low].map((value, i) => Math.round(value + (place - low) * (STOPS[low + 1][i] - value))).join(" ")})`;
-}
-
 function recolour() {
   const { taken, confidence } = checkpoint();
   if (shown.colour === "mistake") {
     looks = [["#94a4a2", "o", "right"], ["#d1232a", "D", "wrong"]];
     looksOf = data.labels.map((_, i) => Number(wrong(i)));
   } else if (shown.colour === "confidence") {
-    looks = Array.from({ length: LEVELS }, (_, i) => [ramp(i / (LEVELS - 1)), "o", `from ${Math.round((100 * i) / LEVELS)} %`]);
-    looksOf = confidence.map((value) => Math.min(LEVELS - 1, Math.floor(value * LEVELS)));
+    const levels = data.levels.length;
+    looks = data.levels.map((colour, i) => [colour, "o", `from ${Math.round((100 * i) / levels)} %`]);
+    looksOf = confidence.map((value) => Math.min(levels - 1, Math.floor(value * levels)));
   } else {
     looks = data.looks.map(([colour, shape], i) => [colour, shape, data.classes[i]]);
     looksOf = shown.colour === "label" ? data.labels : taken;
   }
-  at("legend-title").textContent = { label: "Labels", taken: "Predictions", mistake: "Mistakes", confidence: "Confidence" }[shown.colour];
+  const titles = { label: "Labels", taken: "Predictions", mistake: "Mistakes", confidence: "Confidence" };
+  at("legend-title").textContent = titles[shown.colour];
   const counts = looks.map(() => 0);
   for (const look of looksOf) counts[look]++;
+  if (!counts[focused]) focused = null;
   at("legend").replaceChildren(...looks.flatMap(([colour, shape, name], i) => {
     if (!counts[i]) return [];
     const button = document.createElement("button"), sample = document.createElement("canvas");
@@ -102,10 +97,13 @@ function recolour() {
 
 function stamp(pen, middle, radius, colour, shape, ring) {
   pen.beginPath();
-  if (shape === "^") for (const turn of [0, 1, 2]) pen.lineTo(middle + 1.2 * radius * Math.sin(2.0944 * turn), middle - 1.2 * radius * Math.cos(2.0944 * turn));
-  else if (shape === "s") pen.rect(middle - 0.85 * radius, middle - 0.85 * radius, 1.7 * radius, 1.7 * radius);
-  else if (shape === "D") for (const turn of [0, 1, 2, 3]) pen.lineTo(middle + 1.2 * radius * Math.sin(1.5708 * turn), middle - 1.2 * radius * Math.cos(1.5708 * turn));
-  else pen.arc(middle, middle, radius, 0, 7);
+  const corners = { "^": 3, D: 4 }[shape];
+  for (let k = 0; k < corners; k++) {
+    const turn = (2 * Math.PI * k) / corners;
+    pen.lineTo(middle + 1.2 * radius * Math.sin(turn), middle - 1.2 * radius * Math.cos(turn));
+  }
+  if (shape === "s") pen.rect(middle - 0.85 * radius, middle - 0.85 * radius, 1.7 * radius, 1.7 * radius);
+  if (shape === "o") pen.arc(middle, middle, radius, 0, 2 * Math.PI);
   pen.closePath();
   pen.fillStyle = colour;
   pen.fill();
@@ -117,12 +115,14 @@ function stamp(pen, middle, radius, colour, shape, ring) {
 // A point of each look is drawn once, and its pixels are copied from then on: with 10,000 points a few times as fast as
 // drawing them all where no graphics card helps.
 const stamps = new Map();
+const ink = () => getComputedStyle(document.body).color;
 function stampOf(colour, shape, size, state) {
   const key = `${colour} ${shape} ${size} ${state}`;
   if (!stamps.has(key)) {
     const across = 2 * Math.ceil(size * 1.7) + 2, pen = new OffscreenCanvas(across, across).getContext("2d");
     pen.globalAlpha = state === "dim" ? 0.13 : 1;
-    stamp(pen, across / 2, state === "chosen" ? 1.25 * size : size, colour, shape, state === "chosen" ? getComputedStyle(document.body).color : null);
+    if (state === "chosen") stamp(pen, across / 2, 1.25 * size, colour, shape, ink());
+    else stamp(pen, across / 2, size, colour, shape);
     const { data: bytes } = pen.getImageData(0, 0, across, across), words = new Uint32Array(bytes.buffer);
     const inside = [...words.keys()].filter((i) => bytes[4 * i + 3]);
     stamps.set(key, {
@@ -171,17 +171,16 @@ function paint() {
     }
   }
   context.putImageData(image, -OUTSIDE, -OUTSIDE);
-  const ink = getComputedStyle(document.body).color;
   if (hovered >= 0) {
     const [x, y] = screen(hovered);
-    context.strokeStyle = ink;
+    context.strokeStyle = ink();
     context.lineWidth = 2 * dense;
     context.beginPath();
     context.arc(x * dense, y * dense, size + 4 * dense, 0, 7);
     context.stroke();
   }
   if (outline.length) {
-    context.strokeStyle = ink;
+    context.strokeStyle = ink();
     context.lineWidth = 1.5 * dense;
     context.setLineDash([6 * dense, 4 * dense]);
     context.beginPath();
@@ -253,8 +252,14 @@ function zoom(factor, x, y) {
 
 const fingers = new Map();
 let drawing = false, moved = 0;
-const place = (event) => { const box = canvas.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
-const middle = () => { const [one, other] = [...fingers.values()]; return [(one[0] + other[0]) / 2, (one[1] + other[1]) / 2, Math.hypot(one[0] - other[0], one[1] - other[1])]; };
+const place = (event) => {
+  const box = canvas.getBoundingClientRect();
+  return [event.clientX - box.left, event.clientY - box.top];
+};
+const pinch = () => {  // where two fingers are, and how far apart
+  const [[ax, ay], [bx, by]] = fingers.values();
+  return [(ax + bx) / 2, (ay + by) / 2, Math.hypot(ax - bx, ay - by)];
+};
 
 canvas.onpointerdown = (event) => {
   canvas.setPointerCapture(event.pointerId);
@@ -266,15 +271,15 @@ canvas.onpointerdown = (event) => {
 canvas.onpointermove = (event) => {
   const [x, y] = place(event), before = fingers.get(event.pointerId);
   if (!before) return hover(nearest(x, y, 14));
-  const pinched = fingers.size === 2 ? middle() : null;
+  const pinched = fingers.size === 2 ? pinch() : null;
   fingers.set(event.pointerId, [x, y]);
   moved += Math.hypot(x - before[0], y - before[1]);
   if (drawing) { outline.push([x, y]); return draw(); }
   if (fingers.size > 2) return undefined;
-  const [dx, dy] = pinched ? middle().map((value, i) => value - pinched[i]) : [x - before[0], y - before[1]];
+  const [dx, dy] = pinched ? pinch().map((value, i) => value - pinched[i]) : [x - before[0], y - before[1]];
   view.x += dx;
   view.y += dy;
-  if (pinched) { const [cx, cy, apart] = middle(); zoom(apart / Math.max(1, pinched[2]), cx, cy); }
+  if (pinched) { const [cx, cy, apart] = pinch(); zoom(apart / Math.max(1, pinched[2]), cx, cy); }
   if (moved > 4) hover(-1);
   return draw();
 };
@@ -316,7 +321,10 @@ function within(x, y, corners) {  // whether a line to the right crosses the out
 
 function choose(points) {
   chosen = new Set(points);
-  at("count").textContent = points.length ? `${points.length.toLocaleString("en")} images` + (points.length > LISTED ? `; the first ${LISTED}:` : "") : "Nothing yet: draw around points.";
+  const many = `${points.length.toLocaleString("en")} ${points.length === 1 ? "image" : "images"}`;
+  at("count").textContent = points.length
+    ? many + (points.length > LISTED ? `; the first ${LISTED}:` : "")
+    : "Nothing yet: draw around points.";
   at("exports").hidden = !points.length;
   at("chosen").replaceChildren(...points.slice(0, LISTED).map((i) => {
     const item = document.createElement("li");
@@ -328,11 +336,12 @@ function choose(points) {
 }
 
 function download(name, lines) {
-  const link = document.createElement("a"), address = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/plain" }));
-  Object.assign(link, { href: address, download: name }).click();
+  const address = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/plain" }));
+  Object.assign(document.createElement("a"), { href: address, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(address), 10000);
 }
-const quoted = (value) => `"${String(value).replaceAll('"', '""')}"`;
+// A spreadsheet would take a name that begins so for a formula; behind an apostrophe it is text.
+const quoted = (value) => `"${String(value).replace(/^[=+@-]/, "'$&").replaceAll('"', '""')}"`;
 at("text").onclick = () => download("ids.txt", [...chosen].map((i) => data.ids[i]));
 at("csv").onclick = () => download("chosen.csv", ["id,label,prediction,confidence"].concat([...chosen].map((i) =>
   [quoted(data.ids[i]), quoted(data.classes[data.labels[i]]), quoted(data.classes[checkpoint().taken[i]]), checkpoint().confidence[i]].join(","))));
