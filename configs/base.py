@@ -118,7 +118,7 @@ def get_config() -> ConfigDict:
     config.evaluate = evaluate = ConfigDict()
     evaluate.batch_size = 500
     evaluate.every_epochs = 1.0
-    evaluate.report = True  # at the end, report.html: curves, mistakes, what is inside, test images that were trained on
+    evaluate.report = True  # at the end, report.html: curves, mistakes, what is inside, test images trained on
 
     config.log = log = ConfigDict()
     log.every_steps = 50  # between two lines of metrics.jsonl
