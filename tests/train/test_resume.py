@@ -54,8 +54,13 @@ def test_a_longer_run_goes_on_to_what_it_would_have_been(config: ConfigDict, tmp
     config.schedule.name = "constant"
     config.augment.shift = 1
     config.log.every_steps = 1  # so that the end of the short run writes no line of its own
+    config.evaluate.report = True
     loop.train(fresh(config, epochs=2.0), tmp_path / "longer")
+    short = (tmp_path / "longer" / "report.html").read_text()
     loop.train(fresh(config, epochs=4.0), tmp_path / "longer")
+    longer = (tmp_path / "longer" / "report.html").read_text()
+    assert "for 41 steps" in short
+    assert "for 81 steps" in longer
     loop.train(fresh(config, epochs=4.0), tmp_path / "at once")
     assert_same_bits(tmp_path / "longer", tmp_path / "at once")
 
