@@ -15,10 +15,10 @@ from pathlib import Path
 
 from absl import flags
 
-from scripts import command
+from scripts import command, outputs
 from train.errors import UserError
 from train.explaining.of_image import explain
-from train.explaining.writing import write
+from train.explaining.writing import check, write
 from train.run import RunFolder
 
 _RUN = flags.DEFINE_string("run", None, "The run folder.")
@@ -39,9 +39,8 @@ def main() -> None:
         raise UserError(
             "--run=FOLDER, --image=FILE and --output=FOLDER are needed: whose decision, about what, and where to write"
         )
-    folder, output = RunFolder(Path(_RUN.value).expanduser()), Path(_OUTPUT.value).expanduser()
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output={output}: is no folder")
+    folder, output = RunFolder(Path(_RUN.value).expanduser()), outputs.folder(_OUTPUT.value)
+    check(output)
     explanation = explain(
         folder,
         _IMAGE.value,

@@ -45,18 +45,17 @@ def picture(path: str) -> Path:
 
 
 def folder(path: str) -> Path:
-    """Return the path of a folder that is to be written into; it is made, with those above it, where it is not there.
+    """Return the path of a folder that is to be written into, having made sure before the work that it can.
+
+    It is not made yet, so that a command that fails leaves no empty one.
 
     Raises:
-      UserError: it is a file, or cannot be made or written to.
+      UserError: it cannot.
     """
     target = Path(path).expanduser()
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise UserError(f"--output={path}: is a file; name a folder") from None
-    except OSError as error:
-        raise UserError(f"--output={path}: cannot be made ({error.strerror})") from error
-    if not os.access(target, os.W_OK):
-        raise UserError(f"--output={path}: cannot be written to")
+    there = next(above for above in (target.absolute(), *target.absolute().parents) if above.exists())
+    if not there.is_dir():
+        raise UserError(f"--output={path}: {there} is no folder")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"--output={path}: {there} cannot be written to")
     return target

@@ -21,8 +21,9 @@ from train.network import PyTree
 
 # What comes before the first stage: the image as the network sees it.
 PIXELS = "pixels"
-# Activations of more numbers than this are folded onto so many: those of AlexNet's pool5, 256 maps of 6x6, are not.
-_FOLDED = 9_216
+# All activations that are kept may take so many bytes. Where they would take more, those of a stage are folded onto as
+# many numbers as AlexNet's pool5 has, 256 maps of 6x6, if they are more.
+_MOST_BYTES, _FOLDED = 2**31, 9_216
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,9 @@ class Answers:
     Attributes:
       labels: of the images, int32 `[N]`.
       probabilities: float32 `[N, classes]`.
-      activations: of each stage that was asked for, float32 `[N, units]`; of more than 9,216 units, sums of some with
-        random signs, which keep distances and products in expectation (Charikar et al. 2002, the count sketch).
+      activations: of each stage that was asked for, float32 `[N, units]`.
+      folded: stages with so many units, for so many images, that 9,216 sums of some with random signs stand for them,
+        which keep distances and products in expectation (Charikar et al. 2002, the count sketch).
       extremes: of each stage, in the order of the network, the smallest and the largest activation of each unit (of
         maps: of each channel, at any place) over all images, float32 `[2, units]`.
     """
@@ -41,6 +43,7 @@ class Answers:
     labels: np.ndarray
     probabilities: np.ndarray
     activations: dict[str, np.ndarray]
+    folded: tuple[str, ...]
     extremes: dict[str, np.ndarray]
 
     @property
@@ -89,26 +92,31 @@ def make_answerer(
       stages: whose activations are kept, see `chosen_stages`.
     """
 
-    def step(params: PyTree, stats: PyTree, batch: jax.Array, counted: jax.Array) -> tuple:
+    def step(folded: tuple[str, ...], params: PyTree, stats: PyTree, batch: jax.Array, counted: jax.Array) -> tuple:
         whole = nnx.merge(graph, params, stats)
         seen = normalise(batch, config.dataset)
         yielded = [(PIXELS, seen), *whole.stages(seen)]
         probabilities = jnp.exp(whole.log_probabilities(yielded[-1][1].astype(jnp.float32)))
-        kept = {name: _folded(value.reshape(len(batch), -1).astype(jnp.float32)) for name, value in yielded}
+        flat = {name: value.reshape(len(batch), -1).astype(jnp.float32) for name, value in yielded if name in stages}
+        kept = {name: _folded(value) if name in folded else value for name, value in flat.items()}
         extremes = [_extremes(value.astype(jnp.float32), counted) for _, value in yielded[1:]]
-        return probabilities, {name: kept[name] for name in stages}, extremes
+        return probabilities, kept, extremes
 
-    plan = nnx.merge(*network.describe(config)).plan
-    compiled = jax.jit(step, compiler_options=devices.compiler_options(config.precision))
+    module = nnx.merge(*network.describe(config))
+    units = {PIXELS: math.prod(module.input_shape)} | {row.name: row.activations for row in rows(module)}
+    compiled = jax.jit(step, static_argnums=0, compiler_options=devices.compiler_options(config.precision))
     each = mesh.shape["data"]
 
     def answer(params: PyTree, stats: PyTree, images: Read) -> Answers:
         size = -(-min(config.evaluate.batch_size, images.total) // each) * each  # as many for each device
 
+        most = max(_FOLDED, _MOST_BYTES // (4 * images.total * max(1, len(stages))))
+        folded = tuple(name for name in stages if units[name] > most)
+
         def parts() -> Iterator[tuple]:
             waiting: list[tuple] = []
             for batch, counted in batches_in_order(images, config, mesh, size):
-                waiting.append(compiled(params, stats, batch.images, counted))
+                waiting.append(compiled(folded, params, stats, batch.images, counted))
                 if len(waiting) == AHEAD:
                     yield jax.device_get(waiting.pop(0))
             yield from jax.device_get(waiting)
@@ -118,7 +126,8 @@ def make_answerer(
             images.labels,
             np.concatenate(probabilities)[: images.total],
             {name: np.concatenate([part[name] for part in activations])[: images.total] for name in stages},
-            {stage.name: _widest(parts) for stage, parts in zip(plan, zip(*extremes, strict=True), strict=True)},
+            folded,
+            {stage.name: _widest(each) for stage, each in zip(module.plan, zip(*extremes, strict=True), strict=True)},
         )
 
     return answer
@@ -138,10 +147,8 @@ def _widest(extremes: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _folded(activations: jax.Array) -> jax.Array:
-    """Return activations `[B, units]` themselves, or of too many units a count sketch, `[B, 9216]`."""
-    units = math.prod(activations.shape[1:])
-    if units <= _FOLDED:
-        return activations
+    """Return a count sketch of activations `[B, units]`, `[B, 9216]`."""
+    units = activations.shape[1]
     where, sign = jax.random.split(jax.random.key(0))
     place = jax.random.randint(where, (units,), 0, _FOLDED)
     signed = activations * jax.random.rademacher(sign, (units,), activations.dtype)

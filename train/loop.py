@@ -63,8 +63,8 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
     del weights  # they are read again where they are needed, and lie in memory once
     with lock(workdir):
         folder = RunFolder.create(workdir, config, environment.describe(config.dataset.source, data, given_layers))
-        finished = folder.result is not None
-        if not finished:
+        if folder.result is None:
+            writing.remove(workdir)  # of a run that is made longer, that of the shorter one
             counts = folder.environment["data"]["counts"]
             print(
                 f"{config.model.name}: {network.count_parameters(params):,} parameters, {_origin(config)}, "
@@ -88,8 +88,7 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
                 ) from error
         else:
             print(f"{workdir}: this run is finished")
-        # A run that was made longer has the report of the shorter one; a killed one may have none.
-        if config.evaluate.report and not (finished and writing.is_written(workdir)):
+        if config.evaluate.report and not writing.is_written(workdir):
             for line in writing.write(folder, load_network(folder, mesh), data, mesh):
                 print(line)
     assert folder.result is not None

@@ -54,3 +54,7 @@ def test_what_is_wrong_is_one_line(one_line_error: Callable[..., str], run: str,
     assert not (tmp_path / "explained").exists()
     (tmp_path / "explained").touch()
     assert "is no folder" in one_line_error("explain", run, image, output)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "image.png").write_bytes(b"a photo of mine")
+    line = one_line_error("explain", run, image, f"--output={tmp_path / 'mine'}")
+    assert "holds a file image.png that is no explanation's" in line

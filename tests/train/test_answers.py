@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from scipy.spatial.distance import pdist
 from scipy.special import softmax
 
+import train.answers
 from tests.train.report import photos
 from train import devices, network, settings
 from train.answers import Answers, chosen_stages, make_answerer
@@ -69,7 +70,7 @@ def test_photos_are_shown_as_their_middles(config: ConfigDict, tmp_path) -> None
 
 def test_of_equally_probable_classes_the_first_is_taken() -> None:
     answers = Answers(
-        np.array([1, 0, 2], np.int32), np.array([[0.4, 0.4, 0.2], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]]), {}, {}
+        np.array([1, 0, 2], np.int32), np.array([[0.4, 0.4, 0.2], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]]), {}, (), {}
     )
     assert answers.taken_for.tolist() == [0, 1, 2]
     assert answers.right.tolist() == [False, False, True]
@@ -88,7 +89,7 @@ def test_stages_by_name(config: ConfigDict) -> None:
         chosen_stages(config, ["c3"])
 
 
-def test_many_units_are_folded_so_that_distances_stay(config: ConfigDict) -> None:
+def test_many_units_are_folded_so_that_distances_stay(config: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
     """A count sketch keeps squared distances within a few times sqrt(2 / 9,216), here 1.5 %."""
     config.dataset.update(source="digits", image_size=112)
     settings.resolve(config)
@@ -96,9 +97,18 @@ def test_many_units_are_folded_so_that_distances_stay(config: ConfigDict) -> Non
     assert not isinstance(test, Photos | Activations)
     some = test.take(np.arange(40))
     graph, params, stats = network.build(config, jax.random.key(0))
-    folded = make_answerer(graph, config, devices.make_mesh(1), ("pixels",))(params, stats, some).activations["pixels"]
-    assert folded.shape == (40, 9216)
+    answer = make_answerer(graph, config, devices.make_mesh(1), ("pixels", "hidden1"))
+    answers = answer(params, stats, some)
+    assert answers.folded == ()
     whole = (some.images.reshape(40, -1) / 255 - config.dataset.mean[0]) / config.dataset.std[0]
+    np.testing.assert_allclose(answers.activations["pixels"], whole, rtol=1e-4, atol=1e-4)
+    # 40 images, 2 stages, 4 bytes: so there is room for 112x112 units less one.
+    monkeypatch.setattr(train.answers, "_MOST_BYTES", 40 * 2 * 4 * (112**2 - 1))
+    answers = answer(params, stats, some)
+    assert answers.folded == ("pixels",)
+    folded = answers.activations["pixels"]
+    assert folded.shape == (40, 9216)
+    assert answers.activations["hidden1"].shape == (40, 16)
     ratios = (pdist(folded) / pdist(whole)) ** 2
     assert np.abs(ratios - 1).max() < 0.1
     assert abs(ratios.mean() - 1) < 0.02

@@ -57,6 +57,10 @@ def test_a_longer_run_goes_on_to_what_it_would_have_been(config: ConfigDict, tmp
     config.evaluate.report = True
     loop.train(fresh(config, epochs=2.0), tmp_path / "longer")
     short = (tmp_path / "longer" / "report.html").read_text()
+    config.evaluate.report = False  # as if the longer run had been killed before its report
+    loop.train(fresh(config, epochs=4.0), tmp_path / "longer")
+    assert not (tmp_path / "longer" / "report.html").exists()
+    config.evaluate.report = True
     loop.train(fresh(config, epochs=4.0), tmp_path / "longer")
     longer = (tmp_path / "longer" / "report.html").read_text()
     assert "for 41 steps" in short

@@ -115,6 +115,11 @@ def augment(key: jax.Array, images: jax.Array, config: ConfigDict, dataset: Conf
     return images
 
 
+def pixel_order(seed: int, pixels: int) -> np.ndarray:
+    """Return for each place of a permuted image which pixel stands there, int64 `[pixels]`."""
+    return np.random.default_rng(seed).permutation(pixels)
+
+
 def normalise(images: jax.Array, config: ConfigDict) -> jax.Array:
     """Return what a network sees of images `[B, H, W, C]`, by the section `dataset`.
 
@@ -126,5 +131,5 @@ def normalise(images: jax.Array, config: ConfigDict) -> jax.Array:
         images = images[..., ::-1]
     if config.permutation is None:
         return images
-    order = np.random.default_rng(config.permutation).permutation(images.shape[1] * images.shape[2])
+    order = pixel_order(config.permutation, images.shape[1] * images.shape[2])
     return images.reshape(len(images), -1, images.shape[-1])[:, order].reshape(images.shape)

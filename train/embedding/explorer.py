@@ -43,6 +43,7 @@ def build(embedding: Embedding) -> str:
         points=len(embedding.ids),
         total=embedding.total,
         perplexity=embedding.perplexity,
+        folded=embedding.folded,
         neighbours=embedding.maps[0].quality.neighbours,
         methods={"pca": "PCA", "tsne": "t-SNE"},
         data=_data(embedding),

@@ -100,6 +100,7 @@ class Embedding:
       stages: in the order of the network.
       methods: of `projection.METHODS`.
       perplexity: that t-SNE had.
+      folded: stages of which not all activations were looked at, but sums of some (see `Answers`).
       seen: by checkpoint, the first first.
       maps: by checkpoint, then by stage, then by method.
     """
@@ -113,6 +114,7 @@ class Embedding:
     stages: tuple[str, ...]
     methods: tuple[str, ...]
     perplexity: float | None
+    folded: tuple[str, ...]
     seen: Sequence[Seen]
     maps: Sequence[Map]
 
@@ -181,6 +183,7 @@ def embed(run: RunFolder, options: Options, say: Callable[[str], None] = lambda 
         stages=stages,
         methods=methods,
         perplexity=perplexity,
+        folded=answers.folded,
         seen=seen,
         maps=maps.made,
     )

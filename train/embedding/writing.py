@@ -12,7 +12,7 @@ from models import full_name
 from train.embedding import explorer, palette
 from train.embedding.of_run import Embedding, Map
 from train.errors import UserError
-from train.pages import drawing
+from train.pages import drawing, page
 from train.pages.drawing import NewFigure
 from train.run import to_json, whole_file, write_whole
 
@@ -28,16 +28,21 @@ def check(folder: Path) -> None:
     Raises:
       UserError: it holds other files than an earlier call has written; names one.
     """
-    if others := sorted(entry.name for entry in folder.iterdir() if entry.name not in _OURS):
+    if not folder.exists():
+        return
+    if others := sorted(
+        entry.name for entry in folder.iterdir() if entry.name.removeprefix(".").removesuffix(".draft") not in _OURS
+    ):
         raise UserError(f"--output={folder}: holds other files ({others[0]}); name a new folder or an empty one")
 
 
 def write(embedding: Embedding, folder: Path) -> list[Path]:
-    """Write everything into an existing folder, and return the files.
+    """Write everything into a folder, which is made where it is not there, and return the files.
 
     Raises:
       UserError: a photo cannot be read or decoded any more.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     for stale in _OURS - {POINTS, FIGURES, PAGE}:
         (folder / stale).unlink(missing_ok=True)
     with whole_file(folder / POINTS) as file:
@@ -47,7 +52,7 @@ def write(embedding: Embedding, folder: Path) -> list[Path]:
     for method, path in zip(embedding.methods, pictures, strict=True):
         with drawing.plain() as new:
             write_whole(path, draw(embedding.panels(method), embedding.labels, embedding.class_names, new))
-    write_whole(folder / PAGE, explorer.build(embedding))
+    write_whole(folder / PAGE, page.encoded(explorer.build(embedding)))
     return [folder / POINTS, folder / FIGURES, *pictures, folder / PAGE]
 
 
@@ -83,6 +88,7 @@ def figures(embedding: Embedding) -> dict[str, Any]:
         "images": embedding.total,
         "points": len(embedding.ids),
         "perplexity": embedding.perplexity,
+        "folded": embedding.folded,
         "checkpoints": [
             {
                 "step": seen.step,

@@ -53,7 +53,7 @@ def computed(function: Callable[[jax.Array], Any], images: jax.Array) -> Any:
 
 @jax.jit
 def saliency(score: Score, images: jax.Array) -> jax.Array:
-    """Return how much the score feels each pixel, `[B, H, W]`: the largest absolute gradient among its channels.
+    """Return how strongly the score changes with each pixel, `[B, H, W]`: the largest absolute gradient of a channel.
 
     Simonyan, Vedaldi and Zisserman 2014 (arXiv 1312.6034), section 3.1.
     """

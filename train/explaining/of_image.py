@@ -68,7 +68,7 @@ class Explanation:
       index: of the class that is explained.
       logits: of the classes, `[classes]`.
       probabilities: of the classes, `[classes]`.
-      saliency: how much the class's score feels each pixel, `[H, W]`.
+      saliency: how strongly the class's score changes with each pixel, `[H, W]`.
       integrated: what each value of the image contributes to the score.
       window: that hides a part of the image, along each dimension.
       occlusion: by how much the score falls where the window's middle lies, `[H, W]`.

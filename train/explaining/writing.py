@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from train.errors import UserError
 from train.explaining.of_image import AtStage, Explanation
 from train.explaining.overlay import VIOLET, enlarged, lay, peak, png
 from train.pages import drawing, page
@@ -12,6 +13,19 @@ from train.run import to_json, write_whole
 
 # Classes that the page and the numbers name.
 _MOST_CLASSES = 5
+_OURS = {f"{name}.png" for name in ("image", "saliency", "integrated_gradients", "occlusion", "grad_cam", "patches")}
+_OURS |= {"explain.json", "explain.html"}
+
+
+def check(folder: Path) -> None:
+    """Make sure that nothing would be lost in a folder.
+
+    Raises:
+      UserError: it holds files that an explanation would write, and none is there; names one.
+    """
+    there = _OURS & {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    if there and "explain.json" not in there:
+        raise UserError(f"--output={folder}: holds a file {min(there)} that is no explanation's; name another folder")
 
 
 def write(explanation: Explanation, folder: Path) -> None:
@@ -34,8 +48,7 @@ def write(explanation: Explanation, folder: Path) -> None:
         else:
             write_whole(file, picture)
     write_whole(folder / "explain.json", to_json(as_json(explanation)))
-    # A file's name may be no text.
-    write_whole(folder / "explain.html", as_page(explanation, pictures).encode(errors="backslashreplace"))
+    write_whole(folder / "explain.html", page.encoded(as_page(explanation, pictures)))
 
 
 def draw(explanation: Explanation) -> dict[str, bytes]:

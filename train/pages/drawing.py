@@ -87,8 +87,9 @@ def legend(figure: "Figure", classes: int) -> None:
     """Put the labels of the first axis below a figure, of more than 40 classes none."""
     if classes > 40:
         return
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    shown = [shortened(label, 18) for label in labels]
+    # get_legend_handles_labels leaves out what begins with an underscore.
+    handles = [drawn for drawn in figure.axes[0].collections if drawn.get_label()]
+    shown = [shortened(str(drawn.get_label()), 18) for drawn in handles]
     figure.legend(
         handles,
         shown,

@@ -41,6 +41,11 @@ def _environment() -> "Environment":
     )
 
 
+def encoded(html: str) -> bytes:
+    """Return a page as a file; of a name that is no text, bytes are written with backslashes."""
+    return html.encode(errors="backslashreplace")
+
+
 def embedded(file: bytes) -> str:
     """Return a PNG, JPEG or SVG file as a `data:` address."""
     kind = "png" if file.startswith(b"\x89PNG") else "jpeg" if file.startswith(b"\xff\xd8") else "svg+xml"

@@ -21,6 +21,8 @@ def draw(records: Sequence[dict[str, Any]], best_epoch: float | None, new: NewFi
     losses, accuracies, rates = figure.subplots(1, 3)
     for split, colour in _COLOURS.items():
         lines = [record for record in records if record["split"] == split]
+        if not lines:
+            continue
         epochs = [line["epoch"] for line in lines]
         # Few points are seen as points: an evaluation an epoch, of three epochs.
         style: dict[str, Any] = {"color": colour, "linewidth": 1.4, "marker": "o" if len(lines) < 20 else None}

@@ -58,7 +58,7 @@ class OfTest:
       mistakes: all, the surest first.
       calibration: whether the network is right as often as it is sure.
       duplicates: what of them was in training too; None where that was not looked for.
-      silence: units that say the same of every one, by stage.
+      silence: units that say the same of every one, by stage; of a single image nothing can be said.
       seen: one of them, on its way through the network.
       neighbourhood: the map of the last hidden stage; None where there are too few images for one.
     """
@@ -177,7 +177,7 @@ def _of_test(run: RunFolder, described: Described, data: Dataset, mesh: Mesh, se
         mistakes.find(answers),
         calibration.measure(answers),
         found,
-        inside.silence(answers),
+        inside.silence(answers) if test.total > 1 else [],
         seen,
         around,
     )

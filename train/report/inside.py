@@ -9,7 +9,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from train.answers import PIXELS, Answers
-from train.data.transforms import normalise
+from train.data.transforms import normalise, pixel_order
 from train.network import Described
 from train.pages import drawing
 from train.pages.drawing import NewFigure
@@ -44,14 +44,18 @@ def silence(answers: Answers) -> list[Silence]:
 def filters(described: Described, config: ConfigDict) -> list[np.ndarray]:
     """Return the kernels of the first layer as pictures, `[H, W, C]` with C of 1 or 3, any numbers, RGB.
 
-    A perceptron's first weights are laid out as the image is. Of many, the first.
+    A perceptron's first weights are laid out as the image is, whatever order it sees the pixels in. Of many, the first.
     """
     _, params, _ = described
     first = nnx.merge(*described).plan[0].name
     kernel = np.asarray(params[first]["kernel"], np.float32)
     side, channels = config.dataset.image_size, config.dataset.channels
     if kernel.ndim == 2:
-        kernel = kernel.reshape(side, side, channels, -1)[..., :_UNITS]
+        kernel = kernel.reshape(side * side, channels, -1)[..., :_UNITS]
+        if config.dataset.permutation is not None:
+            order = pixel_order(config.dataset.permutation, side * side)
+            kernel = kernel[np.argsort(order)]
+        kernel = kernel.reshape(side, side, channels, -1)
     elif kernel.ndim == 3:  # of a series: [size, in, out], a column for each input
         kernel = kernel[:, :, np.newaxis]
     pictures = np.moveaxis(kernel, -1, 0)[:_FILTERS]

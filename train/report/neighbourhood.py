@@ -22,12 +22,14 @@ class Neighbourhood:
     Attributes:
       index: which of the test images, `[N]`; of many, some.
       labels: of them, int32 `[N]`.
+      perplexity: of t-SNE: 30, or with few images the largest that they allow.
       maps: by method, float32 `[N, 2]`.
       quality: of each map.
     """
 
     index: np.ndarray
     labels: np.ndarray
+    perplexity: float
     maps: dict[str, np.ndarray]
     quality: dict[str, Quality]
 
@@ -41,7 +43,7 @@ def find(activations: np.ndarray, labels: np.ndarray, seed: int) -> Neighbourhoo
     chosen, of_them = activations[index], labels[index]
     perplexity = projection.checked_perplexity(len(index), _PERPLEXITY, lower=True)
     maps = {"PCA": projection.pca(chosen), "t-SNE": projection.tsne(chosen, perplexity, seed)}
-    return Neighbourhood(index, of_them, maps, quality.measure(chosen, maps, of_them))
+    return Neighbourhood(index, of_them, perplexity, maps, quality.measure(chosen, maps, of_them))
 
 
 def draw(found: Neighbourhood, class_names: Sequence[str], new: NewFigure) -> bytes:

@@ -40,6 +40,7 @@ def build(found: Findings, drawn: Mapping[str, Drawn], network: bytes) -> str:
         result=result,
         chance=1 / config.dataset.classes,
         published=found.published,
+        crop=config.dataset.crop,
         parameters=sum(row.parameters for row in found.rows),
         environment=environment,
         options=_options(config.to_dict()),

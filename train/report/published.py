@@ -4,6 +4,9 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from models import NETWORKS
+from train.settings import keyword_defaults
+
 
 class Published(NamedTuple):
     """A figure from outside.
@@ -50,9 +53,17 @@ def figures(config: ConfigDict, data: dict[str, Any]) -> tuple[Published, ...]:
       data: the entry `data` of environment.json: source and fingerprint.
     """
     section, model = config.dataset, config.model
-    if section.only_classes or section.per_class or section.permutation is not None or model.name == "mlp":
+    if section.only_classes or section.per_class or section.permutation is not None:
         return ()  # another task
+    chosen = {key: value for key, value in model.items() if key not in ("name", "variant")}
+    usual = keyword_defaults(NETWORKS[model.name][model.variant])
+    if any(value not in (None, usual.get(key)) for key, value in chosen.items()):
+        return ()  # another network
+    size = usual["image_size"]
+    if section.image_size != size:
+        return ()
     source = str(data["source"])
     named = source.removeprefix("tfds:").partition(":")[0] if source.startswith("tfds:") else None
     name = _FINGERPRINTS.get(data["fingerprint"], named)
-    return _FIGURES.get((name or "", model.name, model.variant)) or _FIGURES.get((name or "", model.name, None)) or ()
+    network = "vgg" if model.name.startswith("vgg") else model.name
+    return _FIGURES.get((name or "", network, model.variant)) or _FIGURES.get((name or "", network, None)) or ()

@@ -17,13 +17,17 @@ from train.lecture import drawing as to_scale
 from train.lecture import summary
 from train.network import Described
 from train.pages import drawing
+from train.pages.page import encoded as encode
 from train.report import calibration, confusion, curves, duplicates, inside, mistakes, neighbourhood, page
 from train.report.findings import Findings, OfTest, find
 from train.run import RunFolder, to_json, write_whole
 
 PAGE, FIGURES = "report.html", "report"
 # Everything that may stand in the folder of figures; what an earlier report has left there and this one has not, goes.
-_FIGURES = ("calibration", "confusion", "curves", "duplicates", "filters", "mistakes", "neighbourhood", "stages")
+_FIGURES = (
+    *("calibration", "confusion", "curves", "duplicates", "filters"),
+    *("mistakes", "network", "neighbourhood", "stages"),
+)
 
 
 def write(run: RunFolder, described: Described, data: Dataset, mesh: Mesh) -> list[str]:
@@ -52,7 +56,9 @@ def write(run: RunFolder, described: Described, data: Dataset, mesh: Mesh) -> li
         lists = _lists(found.of_test, found.class_names)
         pictures |= _sheets(found.of_test, found.class_names)
         lines = [*_of_mistakes(found.of_test, folder), *_of_duplicates(found.of_test, lists, folder)]
-    html = page.build(found, drawn, _network(run, described))
+    network = _network(run, described)
+    pictures["network"] = to_scale.draw(network, "png")
+    html = page.build(found, drawn, to_scale.draw(network, "svg"))
     files = {f"{name}.png": picture for name, picture in pictures.items()}
     files |= {f"{name}.json": to_json(content).encode() for name, content in lists.items()}
     with _named(folder):
@@ -64,8 +70,14 @@ def write(run: RunFolder, described: Described, data: Dataset, mesh: Mesh) -> li
             else:
                 (folder / name).unlink(missing_ok=True)
     with _named(run.path / PAGE):
-        write_whole(run.path / PAGE, html)
+        write_whole(run.path / PAGE, encode(html))
     return [*lines, f"report: {run.path / PAGE}"]
+
+
+def remove(folder: Path) -> None:
+    """Remove the page: the run is not, or no longer, what it shows."""
+    with _named(folder / PAGE):
+        (folder / PAGE).unlink(missing_ok=True)
 
 
 def is_written(folder: Path) -> bool:
@@ -96,13 +108,14 @@ def _draw(found: Findings) -> dict[str, drawing.Drawn]:
     return drawn
 
 
-def _network(run: RunFolder, described: Described) -> bytes:
+def _network(run: RunFolder, described: Described) -> dict[str, Any]:
+    """Return the network as `train/lecture/drawing.py` wants it."""
     config = run.config
     made_of = {"model": config.model.name, "variant": config.model.variant}
     made_of |= {name: config.dataset[name] for name in ("image_size", "channels", "classes")}
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), described[1:])
     built = nnx.merge(described[0], *shapes)
-    return to_scale.draw(summary.describe(built, made_of, config.train.batch_size, 0), "svg")
+    return summary.describe(built, made_of, config.train.batch_size, 0)
 
 
 def _lists(of: OfTest, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:

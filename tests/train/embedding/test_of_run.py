@@ -189,3 +189,24 @@ def test_forty_classes_look_different() -> None:
     looks = palette.looks(45)
     assert len(set(looks[:40])) == 40
     assert looks[40:] == looks[:5]
+
+
+def test_each_thumbnail_stands_where_the_page_looks_for_it(
+    config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 250 images, 100 a row and, here, 200 a sheet."""
+    monkeypatch.setattr(writing.explorer, "_ON_A_SHEET", 200)
+    config.train.epochs = 1.0
+    loop.train(config, tmp_path / "run")
+    found = of_run.embed(RunFolder(tmp_path / "run"), Options(points=250, methods=("pca",)))
+    thumbnails = payload(writing.explorer.build(found))["thumbnails"]
+    side, across, each = (thumbnails[name] for name in ("side", "across", "each"))
+    sheets = [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))))
+        for address in thumbnails["sheets"]
+    ]
+    assert (side, across, each, len(sheets)) == (8, 100, 200, 2)
+    for place, image in enumerate(found.images.images[..., 0]):
+        row, column = divmod(place % each, across)  # as explorer.js has it
+        tile = sheets[place // each][row * side : (row + 1) * side, column * side : (column + 1) * side]
+        np.testing.assert_array_equal(tile, image)

@@ -13,7 +13,7 @@ from train.report import calibration
 def of(confidence: np.ndarray, right: np.ndarray) -> Answers:
     """Answers of two classes with these confidences of a half or more."""
     probabilities = np.stack([confidence, 1 - confidence], -1)
-    return Answers(np.where(right, 0, 1).astype(np.int32), probabilities, {}, {})
+    return Answers(np.where(right, 0, 1).astype(np.int32), probabilities, {}, (), {})
 
 
 def test_bins_by_hand() -> None:

@@ -21,7 +21,7 @@ def drawn(counts: np.ndarray, names: tuple[str, ...]) -> bytes:
 def answers(classes: int, count: int, seed: int = 0) -> Answers:
     random = np.random.default_rng(seed)
     probabilities = random.dirichlet(np.ones(classes), count).astype(np.float32)
-    return Answers(random.integers(0, classes, count, dtype=np.int32), probabilities, {}, {})
+    return Answers(random.integers(0, classes, count, dtype=np.int32), probabilities, {}, (), {})
 
 
 @pytest.mark.parametrize(("classes", "count"), [(2, 50), (5, 400), (40, 3000)])
@@ -38,7 +38,7 @@ def test_figures_are_scikit_learns(classes: int, count: int) -> None:
 
 
 def test_a_class_without_images_has_no_recall() -> None:
-    given = Answers(np.array([0, 0, 2], np.int32), np.eye(3, dtype=np.float32)[[0, 2, 2]], {}, {})
+    given = Answers(np.array([0, 0, 2], np.int32), np.eye(3, dtype=np.float32)[[0, 2, 2]], {}, (), {})
     listed = confusion.as_json(confusion.measure(given, ["a", "b", "c"]))
     assert listed["classes"] == [
         {"name": "a", "images": 2, "recall": 0.5, "precision": 1.0},

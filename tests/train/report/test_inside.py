@@ -13,6 +13,7 @@ from train import devices, network, settings
 from train.answers import make_answerer
 from train.data import dataset
 from train.data.examples import Examples
+from train.data.transforms import normalise
 from train.pages import drawing
 from train.report import inside
 
@@ -67,7 +68,10 @@ def test_every_network_has_filters_and_maps(config: ConfigDict, model: dict[str,
     assert [name for name, _ in made] == stages
     with drawing.plain() as new:
         assert np.ptp(image_of(inside.draw_filters(pictures, new))) > 200
-        assert np.ptp(image_of(inside.draw_maps(test.images[0], made, new))) > 200
+        shown = image_of(inside.draw_maps(test.images[0], made, new))
+        blank = image_of(inside.draw_maps(test.images[0], [(name, np.zeros_like(map)) for name, map in made], new))
+    assert shown.shape == blank.shape
+    assert (shown != blank).any(-1).mean() > 0.1
 
 
 def test_filters_of_colour_are_rgb(config: ConfigDict) -> None:
@@ -85,3 +89,17 @@ def test_filters_of_colour_are_rgb(config: ConfigDict) -> None:
         shown = image_of(inside.draw_filters(pictures, new))
     blue = (shown[..., 2] > 240) & (np.abs(shown[..., 0].astype(int) - 128) < 3)
     assert blue.mean() > 0.5
+
+
+def test_a_perceptrons_filters_lie_as_the_image_does_whatever_order_it_sees(config: ConfigDict) -> None:
+    """The gradient of its first unit in the image is that filter."""
+    config.dataset.permutation = 5
+    config, (graph, params, stats), _ = given(config, {"name": "mlp"}, 8)
+
+    def first_unit(image: jax.Array) -> jax.Array:
+        seen = normalise(image, config.dataset)
+        return seen.reshape(-1) @ params["hidden1"]["kernel"][:, 0]
+
+    gradient = np.asarray(jax.grad(first_unit)(jax.numpy.zeros((1, 8, 8, 1))))[0]
+    found = inside.filters((graph, params, stats), config)[0]
+    np.testing.assert_allclose(found, gradient * 255 * config.dataset.std[0], rtol=1e-3, atol=1e-5)

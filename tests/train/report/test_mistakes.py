@@ -16,7 +16,7 @@ LABELS = [0, 0, 1, 1, 2]
 
 @pytest.fixture
 def answers() -> Answers:
-    return Answers(np.array(LABELS, np.int32), np.array(PROBABILITIES, np.float32), {}, {})
+    return Answers(np.array(LABELS, np.int32), np.array(PROBABILITIES, np.float32), {}, (), {})
 
 
 def test_mistakes_come_by_the_probability_of_the_wrong_answer(answers: Answers) -> None:
@@ -42,7 +42,7 @@ def test_mistakes_come_by_the_probability_of_the_wrong_answer(answers: Answers) 
 
 
 def test_without_mistakes_there_are_none(answers: Answers) -> None:
-    right = Answers(answers.taken_for, answers.probabilities, {}, {})
+    right = Answers(answers.taken_for, answers.probabilities, {}, (), {})
     assert mistakes.find(right) == []
 
 
@@ -57,7 +57,7 @@ def test_the_sheet_shows_the_first_of_them(answers: Answers) -> None:
 def test_no_more_are_shown_than_are_looked_at() -> None:
     count = mistakes.SHOWN + 6
     images = photos.in_memory(range(count))
-    answers = Answers(images.labels, np.eye(2, dtype=np.float32)[1 - images.labels], {}, {})
+    answers = Answers(images.labels, np.eye(2, dtype=np.float32)[1 - images.labels], {}, (), {})
     found = mistakes.find(answers)
     assert len(found) == count
     images.images[mistakes.SHOWN :] = (255, 0, 0)

@@ -1,6 +1,7 @@
 """The report in a run folder."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import markupsafe
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -26,7 +28,10 @@ from train.report import findings, writing
 from train.run import METRICS, RunFolder
 
 LISTS = ["calibration", "confusion", "duplicates", "mistakes"]
-PICTURES = ["calibration", "confusion", "curves", "duplicates", "filters", "mistakes", "neighbourhood", "stages"]
+PICTURES = [
+    *("calibration", "confusion", "curves", "duplicates", "filters"),
+    *("mistakes", "network", "neighbourhood", "stages"),
+]
 Given = tuple[ConfigDict, Any, Dataset]
 RECORDS = [
     {"step": 5, "epoch": 1.0, "split": "train", "loss": 0.7, "accuracy": 0.5, "learning_rate": 0.1},
@@ -134,7 +139,7 @@ def test_what_there_is_not_is_not_drawn(config: ConfigDict, tmp_path: Path, fold
     assert right.total
     without = replace(data, test=right)
     lines = write(folder, (config, described, without))
-    assert names_of(folder) == files(LISTS, ["calibration", "confusion", "curves", "filters", "stages"])
+    assert names_of(folder) == files(LISTS, ["calibration", "confusion", "curves", "filters", "network", "stages"])
     assert lines == [
         f"no mistake among {right.total} test images; {folder}/report/confusion.png",
         "no test image was found among the training images",
@@ -171,7 +176,7 @@ def test_a_folder_that_cannot_be_written_is_named(
 def test_the_page_shows_the_run_and_fetches_nothing(config: ConfigDict, root: Path, folder: Path) -> None:
     write(folder, given(config, root))
     text, html = shown(folder), (folder / "report.html").read_text()
-    assert "51.23 % accuracy on 12 images of test" in text
+    assert "51.23 % accuracy on 12 images of the test split" in text
     assert "was chosen on 8 validation images, of which it recognised 75.00 %" in text
     assert "train.batch_size 64" in text
     assert "Content-Security-Policy" in html
@@ -202,7 +207,7 @@ def test_a_network_without_images_has_a_page_of_its_curves(config: ConfigDict, f
     stored = Activations((np.zeros((4, 3), np.float32),), np.arange(4, dtype=np.int32))
     lines = write(folder, (config, network.build(config, jax.random.key(0)), replace(data, train=stored, test=stored)))
     assert lines == ["digits is not there: the report is without images", f"report: {folder}/report.html"]
-    assert names_of(folder) == files([], ["curves", "filters"])
+    assert names_of(folder) == files([], ["curves", "filters", "network"])
     assert "The first filters" in shown(folder)
     assert "mistakes" not in shown(folder)
 
@@ -223,3 +228,37 @@ def test_a_report_again_is_the_same_but_for_its_times(config: ConfigDict, root: 
     before = {name: (folder / "report" / name).read_bytes() for name in names_of(folder)}
     writing.write(RunFolder(folder), made[1], made[2], devices.make_mesh(1))
     assert {name: (folder / "report" / name).read_bytes() for name in names_of(folder)} == before
+
+
+def test_names_that_are_no_text_are_written_as_their_bytes(config: ConfigDict, tmp_path: Path, folder: Path) -> None:
+    root = photos.folder_of(tmp_path / "photos")
+    for file in (root / "test" / "ants").iterdir():
+        file.rename(file.with_name(os.fsdecode(b"\xe4") + file.name))
+    write(folder, given(config, root))
+    assert r"test/ants/\udce4" in (folder / "report.html").read_text()
+
+
+def test_of_one_image_no_unit_is_called_silent(config: ConfigDict, root: Path, folder: Path) -> None:
+    config, described, data = given(config, root)
+    assert not isinstance(data.test, Activations)
+    one = replace(data, test=data.test.take(np.array([3])))
+    write(folder, (config, described, one))
+    assert "Units that say nothing" not in shown(folder)
+    assert "The map of the last hidden stage" not in shown(folder)
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "$_a", "</title>"])
+def test_class_names_of_arrays_are_text_too(config: ConfigDict, tmp_path: Path, folder: Path, name: str) -> None:
+    random = np.random.default_rng(0)
+    for split, count in (("train", 40), ("test", 20)):
+        images = random.integers(0, 256, (count, 16, 16), dtype=np.uint8)
+        names = np.array([name, "b"])
+        np.savez(tmp_path / f"set_{split}.npz", image=images, label=np.arange(count) % 2, class_names=names)
+    config.dataset.update(source=f"npz:{tmp_path}/set", image_size=16, validation=0.0)
+    settings.resolve(config)
+    data = dataset.load(config.dataset)
+    write(folder, (config, network.build(config, jax.random.key(0)), data))
+    html = (folder / "report.html").read_text()
+    assert "<script>" not in html
+    assert html.count("</title>") == 1
+    assert markupsafe.escape(name) in html

@@ -341,7 +341,7 @@ function download(name, lines) {
   setTimeout(() => URL.revokeObjectURL(address), 10000);
 }
 // A spreadsheet would take a name that begins so for a formula; behind an apostrophe it is text.
-const quoted = (value) => `"${String(value).replace(/^[=+@-]/, "'$&").replaceAll('"', '""')}"`;
+const quoted = (value) => `"${String(value).replace(/^[=+@\t\r-]/, "'$&").replaceAll('"', '""')}"`;
 at("text").onclick = () => download("ids.txt", [...chosen].map((i) => data.ids[i]));
 at("csv").onclick = () => download("chosen.csv", ["id,label,prediction,confidence"].concat([...chosen].map((i) =>
   [quoted(data.ids[i]), quoted(data.classes[data.labels[i]]), quoted(data.classes[checkpoint().taken[i]]), checkpoint().confidence[i]].join(","))));
@@ -350,9 +350,10 @@ at("clear").onclick = () => choose([]);
 // ---- The controls
 
 function find() {
-  const wanted = at("find").value.trim().toLowerCase(), exactly = data.classes.findIndex((name) => name.toLowerCase() === wanted);
-  const named = data.classes.map((name, i) => (exactly < 0 ? name.toLowerCase().includes(wanted) : i === exactly));
-  found = wanted ? Uint8Array.from(data.ids, (id, i) => named[data.labels[i]] || (exactly < 0 && id.toLowerCase().includes(wanted))) : null;
+  const wanted = at("find").value.trim().toLowerCase(), names = data.classes.map((name) => name.toLowerCase());
+  const exactly = names.includes(wanted);  // of ImageNet's names, two are "crane"
+  const named = names.map((name) => (exactly ? name === wanted : name.includes(wanted)));
+  found = wanted ? Uint8Array.from(data.ids, (id, i) => named[data.labels[i]] || (!exactly && id.toLowerCase().includes(wanted))) : null;
   const first = found ? found.indexOf(1) : -1, many = found ? found.reduce((sum, one) => sum + one, 0) : 0;
   at("find").setCustomValidity(found && !many ? "No class and no record id has this in it." : "");
   at("find").reportValidity();
@@ -373,7 +374,7 @@ for (const [name, list] of [["stage", data.stages], ["step", data.checkpoints]])
   slider.max = list.length - 1;
   slider.value = shown[name];
   slider.hidden = list.length === 1;
-  slider.oninput = () => { shown[name] = Number(slider.value); hover(-1); show(true); };
+  slider.oninput = () => { shown[name] = Number(slider.value); hover(-1); choose([...chosen]); show(true); };
 }
 for (const button of at("methods").querySelectorAll("button")) {
   button.onclick = () => { shown.method = data.methods.indexOf(button.dataset.method); hover(-1); show(true); };
