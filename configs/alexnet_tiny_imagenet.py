@@ -4,7 +4,7 @@
         --config.dataset.source=npz:PREFIX
 
 PREFIX_train.npz and PREFIX_val.npz hold packed JPEG files of 64x64 pixels: 500 and 50 of each class.
-Expected: top-1 48.4 %, top-5 81.3 % on the 1,000 images of val, in about 25 minutes on two CPU cores (seed 0;
+Expected: top-1 48.4 %, top-5 81.3 % on the 1,000 images of val, in 25 to 40 minutes on two CPU cores (seed 0;
 by an earlier version of the code, whose dropout drew other units, 50.5 % and 82.4 %).
 In about the same time, the images scaled to 96 pixels teach more than to 128: 40.8 % after 6 epochs, against 38.8 %
 after 5.
