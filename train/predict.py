@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from train import devices
+from train import devices, settings
 from train.checkpoints import load_network
 from train.data import decode
 from train.data.resize import middle_box, resize
@@ -123,7 +123,7 @@ def predict(folder: RunFolder, images: Sequence[str], top: int) -> Iterator[Pred
     """
     config, mesh = folder.config, devices.make_mesh(None)
     graph, params, stats = load_network(folder, mesh)
-    classes = config.dataset.class_names or tuple(map(str, range(config.dataset.classes)))
+    classes = settings.class_names(config.dataset)
 
     def rank(params: PyTree, stats: PyTree, batch: jax.Array) -> tuple[jax.Array, jax.Array]:
         network = nnx.merge(graph, params, stats)

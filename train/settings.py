@@ -300,6 +300,11 @@ def from_json(text: str) -> ConfigDict:
     return ConfigDict(with_tuples(values)).lock()
 
 
+def class_names(dataset: ConfigDict) -> tuple[str, ...]:
+    """Return what the classes of a completed section `dataset` are called: their numbers where they have no names."""
+    return tuple(dataset.class_names or map(str, range(dataset.classes)))
+
+
 # What may change between two launches of the same run: where it computes, what it prints, what it keeps, who decodes,
 # and where the data lies (the fingerprint of the data's content is compared instead).
 NOT_IDENTITY = (

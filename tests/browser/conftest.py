@@ -8,6 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ml_collections import ConfigDict
+
+from configs import base
+from tests.train.report import photos
+from train.loop import train
+
+# A folder's name cannot hold a slash.
+PROGRAM = "<script>alert(1)<"
 
 # Chromium looks for updates and for proxies; none of that belongs to a page.
 _ALONE = (
@@ -74,3 +82,16 @@ def browse(_chromium: Any) -> Iterator[Open]:
     # chrome: is the browser's own, of the tab that it begins with.
     elsewhere = [url for url in asked if not url.startswith(("data:", "blob:", "chrome:"))]
     assert [url for url in elsewhere if url.partition("#")[0] not in ours] == []
+
+
+def train_on_photos(folder: Path, *, report: bool) -> Path:
+    """Train on photos of two classes, one called like a program, and return the run folder."""
+    root = photos.folder_of(folder / "photos")
+    for role in ("train", "test"):
+        (root / role / "bees").rename(root / role / PROGRAM)
+    config: ConfigDict = base.get_config()
+    config.dataset.update(source=f"folder:{root}", image_size=32, validation=0.0)
+    config.train.update(epochs=2.0, batch_size=8)
+    config.evaluate.report = report
+    train(config, folder / "run")
+    return folder / "run"

@@ -3,13 +3,11 @@
 from pathlib import Path
 
 import pytest
-from ml_collections import ConfigDict
 
-from tests.browser.conftest import Open
+from tests.browser.conftest import PROGRAM, Open, train_on_photos
 from tests.train.report import photos
 from train.explaining.of_image import explain
 from train.explaining.writing import write
-from train.loop import train
 from train.run import RunFolder
 
 pytestmark = pytest.mark.peer
@@ -17,21 +15,12 @@ pytestmark = pytest.mark.peer
 
 @pytest.fixture(scope="module")
 def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of one photo, of a network that knows two classes, one called like a program."""
-    from configs import base
-
+    """The page of one photo, whose name is a program too."""
     folder = tmp_path_factory.mktemp("run")
-    root = photos.folder_of(folder / "photos")
-    for role in ("train", "test"):
-        (root / role / "bees").rename(root / role / "<script>alert(1)<")
-    config: ConfigDict = base.get_config()
-    config.dataset.update(source=f"folder:{root}", image_size=32, validation=0.0)
-    config.train.update(epochs=1.0, batch_size=8)
-    config.evaluate.report = False
-    train(config, folder / "run")
+    run = train_on_photos(folder, report=False)
     photo = folder / "<img src=x onerror=alert(2)>.png"
     photos.save(photo, photos.scene(5))
-    write(explain(RunFolder(folder / "run"), str(photo), class_name="<script>alert(1)<"), folder)
+    write(explain(RunFolder(run), str(photo), class_name=PROGRAM), folder)
     return folder / "explain.html"
 
 
@@ -48,6 +37,6 @@ def test_the_page_is_whole_on_every_screen(explained: Path, browse: Open, width:
 def test_names_are_text(explained: Path, browse: Open) -> None:
     page = browse(explained)
     shown = page.execute_script("return document.body.innerText")
-    assert "Why <script>alert(1)<?" in shown
+    assert f"Why {PROGRAM}?" in shown
     assert "<img src=x onerror=alert(2)>.png" in shown
     assert page.execute_script("return document.scripts.length") == 0

@@ -3,29 +3,15 @@
 from pathlib import Path
 
 import pytest
-from ml_collections import ConfigDict
 
-from tests.browser.conftest import Open
-from tests.train.report import photos
-from train.loop import train
+from tests.browser.conftest import PROGRAM, Open, train_on_photos
 
 pytestmark = pytest.mark.peer
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a run on photos of two classes, one called like a program."""
-    from configs import base
-
-    folder = tmp_path_factory.mktemp("run")
-    root = photos.folder_of(folder / "photos")
-    for role in ("train", "test"):
-        (root / role / "bees").rename(root / role / "<script>alert(1)<")
-    config: ConfigDict = base.get_config()
-    config.dataset.update(source=f"folder:{root}", image_size=32, validation=0.0)
-    config.train.update(epochs=2.0, batch_size=8)
-    train(config, folder / "run")
-    return folder / "run" / "report.html"
+    return train_on_photos(tmp_path_factory.mktemp("run"), report=True) / "report.html"
 
 
 def test_all_pictures_are_there(report: Path, browse: Open) -> None:
@@ -58,7 +44,7 @@ def test_links_lead_somewhere_and_names_are_text(report: Path, browse: Open) -> 
     lost = "return [...document.querySelectorAll('nav a')].filter(a => !document.querySelector(a.hash)).length"
     assert page.execute_script(lost) == 0
     assert page.execute_script("return document.querySelectorAll('nav a').length") >= 10
-    assert "<script>alert(1)<" in page.execute_script("return document.body.innerText")
+    assert PROGRAM in page.execute_script("return document.body.innerText")
     assert page.execute_script("return document.scripts.length") == 0
 
 

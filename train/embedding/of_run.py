@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from train import devices, network
+from train import devices, network, settings
 from train.answers import PIXELS, Answers, chosen_stages, make_answerer
 from train.checkpoints import Checkpoints, load_network
 from train.data.dataset import load_test
@@ -126,8 +126,7 @@ class Embedding:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes; their numbers where they have none."""
-        dataset = self.run.config.dataset
-        return tuple(dataset.class_names or map(str, range(dataset.classes)))
+        return settings.class_names(self.run.config.dataset)
 
     def panels(self, method: str) -> list[list[Map]]:
         """Return the maps of a method: a row for each checkpoint, a column for each stage."""

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from models import summary
 from models.layers import Convolution, PartialConvolution
 from models.summary import Row
-from train import network
+from train import network, settings
 from train.data.transforms import normalise
 from train.errors import UserError, nearest
 from train.explaining.attribution import Score, computed
@@ -60,7 +60,7 @@ class Scores:
         precise.precision = "float32"
         self._graph, self._params, self._stats = (network.describe(precise)[0], *described[1:])
         self._dataset = config.dataset
-        self.classes: tuple[str, ...] = config.dataset.class_names or tuple(map(str, range(config.dataset.classes)))
+        self.classes = settings.class_names(config.dataset)
         module = nnx.merge(self._graph, self._params, self._stats)
         self.maps = {row.name: row for row in summary.rows(module) if len(row.shape) == len(module.input_shape)}
         self.without_maps = "" if self.maps else "the network has no maps of two dimensions"

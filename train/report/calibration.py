@@ -91,6 +91,7 @@ def draw(calibration: Calibration, new: NewFigure) -> bytes:
     upper.legend(loc="upper left", fontsize=8)
     lower.bar(middles, calibration.counts, width, color="#9aa5b1")
     lower.set_yscale("log")
+    lower.set_ylim(bottom=0.5)  # a single image is seen, too
     lower.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
     lower.set(xlabel="confidence: probability of the class it was taken for", ylabel="images")
     return drawing.png(figure)

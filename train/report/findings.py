@@ -11,6 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from models.summary import Row, rows
+from train import settings
 from train.answers import Answers, chosen_stages, make_answerer
 from train.data.activations import Activations
 from train.data.photos import Photos
@@ -115,13 +116,12 @@ def find(run: RunFolder, described: Described, data: Dataset, mesh: Mesh) -> Fin
       UserError: a photo cannot be read or decoded any more.
     """
     config = run.config
-    names = tuple(config.dataset.class_names or map(str, range(config.dataset.classes)))
     seconds: dict[str, float] = {}
     looking = not (isinstance(data.train, Activations) or isinstance(data.test, Activations))
     return Findings(
         run,
         read_metrics(run.path / METRICS),
-        names,
+        settings.class_names(config.dataset),
         rows(nnx.merge(*described)),
         figures(config, run.environment["data"]),
         inside.filters(described, config),
@@ -173,7 +173,7 @@ def _of_test(run: RunFolder, described: Described, data: Dataset, mesh: Mesh, se
         train,
         train_ids,
         answers,
-        confusion.measure(answers, tuple(config.dataset.class_names or map(str, range(config.dataset.classes)))),
+        confusion.measure(answers, settings.class_names(config.dataset)),
         mistakes.find(answers),
         calibration.measure(answers),
         found,

@@ -5,7 +5,7 @@ from pathlib import Path
 from models import full_name
 from train import network
 from train.run import RunFolder, write_whole
-from train.settings import to_json
+from train.settings import class_names, to_json
 
 _LOAD = {
     "safetensors": "`safetensors.torch.load_file(FILE)` is the state_dict of the network in PyTorch, whose images are "
@@ -61,7 +61,7 @@ def _text(folder: RunFolder, kind: str, name: str) -> str:
     )
     colours = f"3 channels, in the order {dataset.channel_order}" if dataset.channels == 3 else "1 channel, gray"
     in_order = " (red, green, blue)" if dataset.channels == 3 else ""
-    names = dataset.class_names or tuple(map(str, range(dataset.classes)))
+    names = class_names(dataset)
     more = f", ...: {len(names):,}, all in the config below" if len(names) > 20 else ""
     classes = ", ".join(names[:20]) + more
     scrambled = "" if dataset.permutation is None else f"\n- pixels permuted by NumPy's generator {dataset.permutation}"
