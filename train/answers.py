@@ -1,5 +1,6 @@
 """What a network answers to every image of a set, and what it makes of them on the way."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def make_answerer(
       stages: whose activations are kept, see `chosen_stages`.
     """
 
-    def step(folded: tuple[str, ...], params: PyTree, stats: PyTree, batch: jax.Array, counted: jax.Array) -> tuple:
+    def step(params: PyTree, stats: PyTree, batch: jax.Array, counted: jax.Array, folded: tuple[str, ...]) -> tuple:
         whole = nnx.merge(graph, params, stats)
         seen = normalise(batch, config.dataset)
         yielded = [(PIXELS, seen), *whole.stages(seen)]
@@ -104,7 +105,11 @@ def make_answerer(
 
     module = nnx.merge(*network.describe(config))
     units = {PIXELS: math.prod(module.input_shape)} | {row.name: row.activations for row in rows(module)}
-    compiled = jax.jit(step, static_argnums=0, compiler_options=devices.compiler_options(config.precision))
+
+    @functools.cache
+    def program(folded: tuple[str, ...]) -> Callable[..., tuple]:
+        return devices.jit(functools.partial(step, folded=folded), config.precision, mesh)
+
     each = mesh.shape["data"]
 
     def answer(params: PyTree, stats: PyTree, images: Read) -> Answers:
@@ -116,7 +121,7 @@ def make_answerer(
         def parts() -> Iterator[tuple]:
             waiting: list[tuple] = []
             for batch, counted in batches_in_order(images, config, mesh, size):
-                waiting.append(compiled(folded, params, stats, batch.images, counted))
+                waiting.append(program(folded)(params, stats, batch.images, counted))
                 if len(waiting) == AHEAD:
                     yield jax.device_get(waiting.pop(0))
             yield from jax.device_get(waiting)

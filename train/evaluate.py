@@ -64,7 +64,7 @@ def make_evaluator(
     """
     size = -(-config.evaluate.batch_size // mesh.shape["data"]) * mesh.shape["data"]
     step = make_eval_step(graph, config, see)
-    compiled = jax.jit(step, compiler_options=devices.compiler_options(config.precision))
+    compiled = devices.jit(step, config.precision, mesh)
 
     def evaluate(params: PyTree, stats: PyTree, images: Images) -> dict[str, Any]:
         enough = -(-images.total // mesh.shape["data"]) * mesh.shape["data"]

@@ -130,7 +130,7 @@ def predict(folder: RunFolder, images: Sequence[str], top: int) -> Iterator[Pred
         logits = network(normalise(batch, config.dataset)).astype(jnp.float32)
         return jax.lax.top_k(jnp.exp(network.log_probabilities(logits)), min(top, len(classes)))
 
-    compiled = jax.jit(rank, compiler_options=devices.compiler_options(config.precision))
+    compiled = devices.jit(rank, config.precision, mesh)
     each = mesh.shape["data"]  # a whole number of images for each device
     size = -(-max(1, min(config.evaluate.batch_size, len(images))) // each) * each
 

@@ -42,7 +42,7 @@ def prepare(
     config: ConfigDict,
     images: int,
     mesh: Mesh,
-    compiler_options: dict[str, str] | None = None,
+    tuned: bool = True,
     given: PyTree | None = None,
 ) -> Prepared:
     """Initialise and compile.
@@ -51,7 +51,7 @@ def prepare(
       config: resolved, and completed by the data.
       images: how many there are to train on.
       mesh: of devices; the state is replicated, a batch is shared.
-      compiler_options: for XLA; by default those of `devices.compiler_options`.
+      tuned: see `devices.jit`.
       given: parameters and statistics to begin with; see `step.init_state`.
     """
     timetable = Timetable(config, images)
@@ -62,14 +62,16 @@ def prepare(
     state = jax.jit(partial(init_state, config, optimizer), out_shardings=everywhere)(given)
 
     began = time.perf_counter()
-    step = jax.jit(
+    step = devices.jit(
         make_train_step(config, optimizer),
+        config.precision,
+        mesh,
+        tuned=tuned,
         donate_argnums=0,
         in_shardings=(everywhere, devices.by_batch(mesh)),
         out_shardings=everywhere,
-        compiler_options=devices.compiler_options(config.precision) if compiler_options is None else compiler_options,
     )
-    compiled = step.lower(state, batch_shape(config, config.train.batch_size)).compile()
+    compiled = step.compile(state, batch_shape(config, config.train.batch_size))
     compile_seconds = round(time.perf_counter() - began, 3)
     return Prepared(timetable, schedule, state, compiled, compile_seconds)
 

@@ -20,7 +20,7 @@ Measurement = Callable[[], float]
 def bare_step(
     config: ConfigDict,
     train_set: Images | None = None,
-    compiler_options: dict[str, str] | None = None,
+    tuned: bool = True,
     seconds: float = 3.0,
 ) -> Measurement:
     """Compile the step of training and return a function that measures its images/s.
@@ -31,13 +31,13 @@ def bare_step(
     Args:
       config: the experiment; it is completed in place.
       train_set: what is trained on, where it has been read before; the config is complete then.
-      compiler_options: for XLA; by default those that training uses.
+      tuned: as training compiles it; False as XLA comes.
       seconds: how long one measurement takes at least.
     """
     settings.resolve(config)
     images = dataset.load(config.dataset).train if train_set is None else train_set
     mesh = devices.make_mesh(config.mesh.data)
-    prepared = prepare(config, images.total, mesh, compiler_options)
+    prepared = prepare(config, images.total, mesh, tuned)
     state, step = prepared.state, prepared.train_step
 
     def measure() -> float:

@@ -46,11 +46,8 @@ class _JaxSide(Measured):
                 return nnx.merge(graph, params, stats)(normalise(images, experiment.dataset))
 
             began = time.perf_counter()
-            compiled = (
-                jax.jit(logits, compiler_options=devices.compiler_options(work.precision))
-                .lower(params, stats, batch_shape(experiment, self.images).images)
-                .compile()
-            )
+            program = devices.jit(logits, work.precision)
+            compiled = program.compile(params, stats, batch_shape(experiment, self.images).images)
             compile_seconds = time.perf_counter() - began
             self.step = lambda: jax.block_until_ready(compiled(params, stats, batch.images))
         self.step()
@@ -79,8 +76,7 @@ class _JaxSide(Measured):
             logits = nnx.merge(graph, params, stats)(normalise(images, experiment.dataset)).astype(jnp.float32)
             return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
 
-        options = devices.compiler_options(work.precision)
-        gradients, logits = jax.jit(jax.grad(loss, has_aux=True), compiler_options=options)(params)
+        gradients, logits = devices.jit(jax.grad(loss, has_aux=True), work.precision)(params)
         arrays = {"logits": logits}
         plan = nnx.merge(graph, params, stats).plan
         for name, tree in (("parameter", params), ("gradient", gradients)):

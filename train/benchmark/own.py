@@ -24,7 +24,7 @@ Launch = Callable[[list[str]], subprocess.Popen[bytes]]
 def _compiler(config: ConfigDict, launch: Launch) -> dict[str, Measurement]:
     return {
         "training's options": bare_step(config.copy_and_resolve_references()),
-        "XLA's defaults": bare_step(config, compiler_options={}),
+        "XLA's defaults": bare_step(config, tuned=False),
     }
 
 

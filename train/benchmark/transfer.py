@@ -59,7 +59,7 @@ def extraction(config: ConfigDict) -> dict[str, Measurement]:
     def forward(params: Any, stats: Any, images: jax.Array) -> jax.Array:
         return nnx.merge(part[0], params, stats)(normalise(images, config.dataset))
 
-    compiled = jax.jit(forward, compiler_options=devices.compiler_options(config.precision))
+    compiled = devices.jit(forward, config.precision, mesh)
 
     def extracted() -> float:
         with tempfile.TemporaryDirectory() as folder:

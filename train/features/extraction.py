@@ -162,7 +162,7 @@ def _write_all(
     @functools.cache  # one for all splits that are prepared alike
     def program(views: bool) -> Callable[..., Any]:
         forward = _forward(part, layers, config, views=views, dtype=dtype)
-        return jax.jit(forward, compiler_options=devices.compiler_options(config.precision))
+        return devices.jit(forward, config.precision, mesh)
 
     for role, images in data.roles().items():
         views = config.transfer.views if role == "train" else 0

@@ -1,0 +1,185 @@
+"""Layers by oneDNN and by plain lax are the same functions, at every geometry that the networks have."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import export
+
+from models import NETWORKS
+from models.layers import BatchNorm, Convolution
+from models.pooling import Subsampling
+from train import devices
+from train.onednn import calls
+
+# The side of the images, in pixels.
+SIZES = {"lenet5": 32, "lenet1d": 8, "alexnet": 224, "vgg": 224, "mlp": 28}
+# The largest difference, as a share of the largest value.
+CLOSE = {"float32": 1e-5, "bfloat16": 2**-6}
+# What stands in a compiled program where oneDNN is called.
+NAMES = ("__onednn$convolution", "__onednn$matmul")
+
+
+def geometries() -> Iterator[Any]:
+    """Yield (network, variant, stage, precision) of each layer with products that differs from all before it."""
+    seen = set()
+    for name in SIZES:
+        for variant in NETWORKS[name]:
+            for stage, layer, shape in layers(name, variant, "float32"):
+                window = (layer.strides, layer.padding, layer.feature_group_count) if type(layer) is Convolution else ()
+                parameters = jax.tree.leaves(nnx.state(layer))
+                key = (type(layer), shape, window, tuple(parameter.shape for parameter in parameters))
+                if key not in seen:
+                    seen.add(key)
+                    for precision in CLOSE:
+                        yield pytest.param(name, variant, stage, precision, id=f"{name}-{variant}-{stage}-{precision}")
+
+
+def layers(name: str, variant: str | None, precision: str) -> Iterator[tuple[str, Any, tuple[int, ...]]]:
+    """Yield the name, the layer, without numbers, and the shape that it is given."""
+    size = SIZES[name] if variant in (None, "torchvision") or name != "alexnet" else 227
+    network = nnx.eval_shape(lambda: NETWORKS[name][variant](image_size=size, dtype=precision, rngs=nnx.Rngs(0)))
+    shape = network.input_shape
+    for stage in network.plan:
+        for layer in network.layers_of(stage):
+            if isinstance(layer, nnx.Module) and not isinstance(layer, BatchNorm | Subsampling):
+                yield stage.name, layer, shape
+            shape = layer.output(shape)
+
+
+@pytest.mark.parametrize(("name", "variant", "stage", "precision"), list(geometries()))
+def test_a_layer_and_its_gradients(name: str, variant: str | None, stage: str, precision: str) -> None:
+    """XLA's own sums in bfloat16 are rounded at each step: what both are compared with is plain lax in float64."""
+
+    def at(precision: str) -> Any:
+        return next((layer, shape) for at, layer, shape in layers(name, variant, precision) if at == stage)
+
+    layer, shape = at(precision)
+    random = np.random.default_rng(0)
+
+    def normal(shape: tuple[int, ...]) -> jax.Array:
+        return jnp.asarray(random.standard_normal(shape, "float32"), precision)
+
+    state = nnx.to_pure_dict(nnx.state(layer))
+    params = jax.tree.map(lambda leaf: normal(leaf.shape).astype(leaf.dtype), state)
+    images, gradient = normal((2, *shape)), normal((2, *layer.output(shape)))
+
+    def values(layer: Any) -> Any:
+        graph = nnx.graphdef(layer)
+
+        def call(params: Any, images: jax.Array, gradient: jax.Array) -> Any:
+            result, back = jax.vjp(lambda params, images: nnx.merge(graph, params)(images), params, images)
+            return result, back(gradient)
+
+        return call
+
+    ours = devices.jit(values(layer), precision).compile(params, images, gradient)
+    assert any(name in ours.as_text() for name in NAMES) == calls.usable(precision)
+    found = ours(params, images, gradient)
+    with jax.enable_x64(True):
+        exact = jax.tree.map(lambda x: jnp.asarray(np.asarray(x, "float64")), (params, images, gradient))
+        expected = jax.jit(values(at("float64")[0]))(*exact)
+    for mine, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert theirs.dtype == jnp.float64
+        assert mine.shape == theirs.shape
+        scale = np.abs(theirs).max()
+        np.testing.assert_allclose(np.float64(mine), theirs, rtol=0, atol=CLOSE[precision] * scale)
+
+
+def other_work(images: jax.Array, kernel: jax.Array, a: jax.Array) -> list[jax.Array]:
+    """What oneDNN is not asked to do."""
+    numbers = ("NHWC", "HWIO", "NHWC")
+
+    def convolve(images: jax.Array, padding: Any = "SAME", **more: Any) -> jax.Array:
+        return jax.lax.conv_general_dilated(images, kernel, (1, 1), padding, dimension_numbers=numbers, **more)
+
+    return [
+        convolve(images, ((1, 1), (1, 1)), lhs_dilation=(2, 2)),
+        convolve(images, ((-1, 2), (0, 0))),
+        convolve(images[:0]),
+        jax.lax.conv_general_dilated(
+            images.astype("float16"), kernel.astype("float16"), (1, 1), "SAME", dimension_numbers=numbers
+        ).astype("float32"),
+        jnp.einsum("bij,bkj->bik", a, a),
+        jnp.einsum("bij,bij->b", a, a),
+        a.sum(2),
+        a[0].astype("int32") @ a[1].astype("int32").T,
+    ]
+
+
+def test_what_it_has_no_kernels_for_is_left_to_xla() -> None:
+    operands = [jax.random.normal(jax.random.key(0), shape) for shape in ((2, 6, 6, 3), (3, 3, 3, 4), (2, 5, 4))]
+    compiled = devices.jit(other_work, "float32").compile(*operands)
+    assert not any(name in compiled.as_text() for name in NAMES)
+    for mine, theirs in zip(compiled(*operands), other_work(*operands), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_sum_is_as_good_as_xlas() -> None:
+    array = np.random.default_rng(0).normal(size=(3, 500, 7)).astype(np.float32)
+    mine = devices.jit(lambda x: x.sum((0, 1)), "float32")(array)
+    np.testing.assert_allclose(mine, array.astype(np.float64).sum((0, 1)), atol=2e-4)
+    array[1, 3, 2], array[2, 4, 5] = np.inf, np.nan
+    mine = devices.jit(lambda x: x.sum((0, 1)), "float32")(array)
+    assert [place for place, value in enumerate(mine) if not np.isfinite(value)] == [2, 5]
+
+
+def program(*, precision: str = "float32", **more: Any) -> str:
+    operands = jnp.ones((2, 6, 6, 3)), jnp.ones((3, 3, 3, 4))
+    function = devices.jit(
+        lambda x, w: jax.lax.conv(x.transpose(0, 3, 1, 2), w.transpose(3, 2, 0, 1), (1, 1), "SAME"), precision, **more
+    )
+    return function.compile(*operands).as_text()
+
+
+def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (NAMES[0] in program()) == calls.usable("float32")
+    assert NAMES[0] not in program(tuned=False)
+    monkeypatch.setenv("OLDMASTERS_ONEDNN", "0")
+    assert NAMES[0] not in program()
+
+
+def test_unknown_versions_of_jaxlib_unknown_machines_and_other_precisions_are_left_to_xla(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calls, "_instructions", lambda: frozenset({"avx2"}))
+    assert (calls.usable("float32"), calls.usable("bfloat16"), calls.usable("float64")) == (True, False, False)
+    monkeypatch.setattr(calls, "_instructions", lambda: frozenset({"avx2", "avx512_bf16"}))
+    assert calls.usable("bfloat16")
+    monkeypatch.setattr(calls, "VERSIONS", ("0.9.9",))
+    assert not calls.usable("float32")
+
+
+def test_this_jaxlib_is_one_that_these_tests_have_seen() -> None:
+    assert jax.lib.__version__ in calls.VERSIONS
+
+
+def test_it_is_not_in_what_is_exported() -> None:
+    def infer(x: jax.Array, w: jax.Array) -> jax.Array:
+        return jax.lax.conv(x, w, (1, 1), "SAME")
+
+    shapes = jax.ShapeDtypeStruct((2, 3, 6, 6), jnp.float32), jax.ShapeDtypeStruct((4, 3, 3, 3), jnp.float32)
+    devices.jit(infer, "float32").compile(*shapes)  # compiled by this process before
+    module = export.export(jax.jit(infer), platforms=("cpu", "cuda", "tpu"))(*shapes).mlir_module()
+    assert "convolution" in module
+    assert not any(name in module for name in NAMES)
+
+
+def test_several_devices_share_plain_convolutions() -> None:
+    code = """
+import jax, jax.numpy as jnp
+jax.config.update("jax_num_cpu_devices", 2)
+from train import devices
+mesh = devices.make_mesh(2)
+step = devices.jit(lambda x, w: jax.lax.conv(x, w, (1, 1), "SAME"), "float32", mesh,
+                   in_shardings=(devices.by_batch(mesh), devices.replicated(mesh)))
+print("onednn" in step.compile(jnp.ones((4, 3, 6, 6)), jnp.ones((4, 3, 3, 3))).as_text())
+"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert process.stdout == "False\n", process.stderr
