@@ -24,7 +24,7 @@ from flax import nnx
 
 from configs import permuted_mnist, shift_mnist
 from models.summary import rows
-from train import devices, loop, side_by_side
+from train import cache, devices, loop, side_by_side
 from train.checkpoints import load_network
 from train.data.dataset import load_test
 from train.data.resize import resize
@@ -39,7 +39,7 @@ EPOCHS, FARTHEST = (4.0, 1) if SHORT else (30.0, 6)
 print(f"{'Short' if SHORT else 'Full'} form: {EPOCHS:g} epochs, largest shift {FARTHEST} pixels.")
 
 logging.set_verbosity(logging.FATAL)  # checkpoints are written without a word
-devices.use_compilation_cache(None)  # compiled programs are kept, as the commands keep them
+cache.use_compilation_cache(None)  # compiled programs are kept, as the commands keep them
 folder = tempfile.TemporaryDirectory()
 os.chdir(folder.name)  # runs and data go there
 plt.rcParams["figure.dpi"] = 90

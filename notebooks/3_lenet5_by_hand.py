@@ -32,7 +32,7 @@ from models.arithmetic import ReceptiveField, Window
 from models.geometry import windows
 from models.layers import Convolution
 from models.summary import rows
-from train import devices, loop
+from train import cache, devices, loop
 from train.checkpoints import load_network
 from train.data.dataset import load_test
 from train.data.transforms import normalise
@@ -45,7 +45,7 @@ EPOCHS = 4.0 if SHORT else 30.0
 print(f"{'Short' if SHORT else 'Full'} form: {EPOCHS:g} epochs of training.")
 
 logging.set_verbosity(logging.FATAL)  # checkpoints are written without a word
-devices.use_compilation_cache(None)  # compiled programs are kept, as the commands keep them
+cache.use_compilation_cache(None)  # compiled programs are kept, as the commands keep them
 folder = tempfile.TemporaryDirectory()
 os.chdir(folder.name)  # pictures and the run go there
 plt.rcParams["figure.dpi"] = 90

@@ -25,7 +25,7 @@ from IPython.utils.capture import capture_output
 from PIL import Image, ImageFilter
 
 from configs import lenet5_digits
-from train import devices, loop
+from train import cache, loop
 from train.data.dataset import load_test
 from train.evaluate import evaluate_run
 from train.features import of_run
@@ -38,7 +38,7 @@ EPOCHS, DRAWS = (4, (0,)) if SHORT else (30, (0, 1, 2))
 print(f"{'Short' if SHORT else 'Full'} form: {EPOCHS} epochs, draws {DRAWS}.")
 
 logging.set_verbosity(logging.FATAL)  # checkpoints are written without a word
-devices.use_compilation_cache(None)  # compiled programs are kept, as the commands keep them
+cache.use_compilation_cache(None)  # compiled programs are kept, as the commands keep them
 folder = tempfile.TemporaryDirectory()
 os.chdir(folder.name)  # runs, photos and stores go there
 plt.rcParams["figure.dpi"] = 90

@@ -26,7 +26,7 @@ from IPython.display import Image, display
 
 import configs
 from configs import alexnet_tiny_imagenet, lenet5_digits, lenet5_mnist
-from train import devices, loop
+from train import cache, loop
 from train.embedding import palette, projection, writing
 from train.embedding.of_run import Options, embed
 from train.embedding.quality import measure
@@ -41,7 +41,7 @@ checkout = Path(configs.__file__).resolve().parent.parent
 trained_runs = Path(os.environ.get("OLDMASTERS_RUNS", checkout / "runs")).absolute()
 data = os.environ.get("OLDMASTERS_DATA")
 logging.set_verbosity(logging.FATAL)  # checkpoints are written without a word
-devices.use_compilation_cache(None)  # compiled programs are kept, as the commands keep them
+cache.use_compilation_cache(None)  # compiled programs are kept, as the commands keep them
 folder = tempfile.TemporaryDirectory()
 if data:
     Path(folder.name, "data").symlink_to(Path(data).absolute())

@@ -13,7 +13,7 @@ from ml_collections import config_flags
 
 from configs import base
 from scripts.command_line import check_config, check_keys, explain
-from train import devices
+from train import cache
 from train.errors import UserError
 from train.signals import InterruptedRun
 
@@ -60,7 +60,7 @@ def launch(main: Callable[..., None], *, config: str | None = None, takes: str |
         try:
             if config is not None:
                 check_keys(flags.FLAGS.config)
-            devices.use_compilation_cache(flags.FLAGS.compilation_cache)
+            cache.use_compilation_cache(flags.FLAGS.compilation_cache)
             main(*(rest[1:] or ([""] if takes and not many else [])))
         except UserError as error:
             _fail(str(error), debug=flags.FLAGS.debug)

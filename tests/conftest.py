@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from ml_collections import ConfigDict
 
 from configs import base
-from train import devices
+from train import cache
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -27,7 +27,7 @@ settings.load_profile("any machine")
 @pytest.fixture(scope="session", autouse=True)
 def _compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     # Nothing of the user's; each worker compiles a program once.
-    devices.use_compilation_cache(str(tmp_path_factory.mktemp("xla")))
+    cache.use_compilation_cache(str(tmp_path_factory.mktemp("xla")))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from train.data.roles import Dataset
+from train.onednn import rules
 
 _PACKAGES = (
     "jax",
@@ -58,6 +59,7 @@ def machine() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "onednn": rules.version(),
         "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
     }
 

@@ -71,7 +71,7 @@ def prepare(
         in_shardings=(everywhere, devices.by_batch(mesh)),
         out_shardings=everywhere,
     )
-    compiled = step.compile(state, batch_shape(config, config.train.batch_size))
+    compiled = step.lower(state, batch_shape(config, config.train.batch_size)).compile()
     compile_seconds = round(time.perf_counter() - began, 3)
     return Prepared(timetable, schedule, state, compiled, compile_seconds)
 

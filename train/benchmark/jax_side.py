@@ -47,7 +47,7 @@ class _JaxSide(Measured):
 
             began = time.perf_counter()
             program = devices.jit(logits, work.precision)
-            compiled = program.compile(params, stats, batch_shape(experiment, self.images).images)
+            compiled = program.lower(params, stats, batch_shape(experiment, self.images).images).compile()
             compile_seconds = time.perf_counter() - began
             self.step = lambda: jax.block_until_ready(compiled(params, stats, batch.images))
         self.step()

@@ -1,0 +1,82 @@
+"""The handlers are built once, and where they cannot be, one line says why."""
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from train.onednn import library
+
+# Not what an earlier test of this process has found.
+computes = library.computes.__wrapped__
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "oldmasters" / "onednn"
+
+
+def run() -> subprocess.CompletedProcess[str]:
+    """XLA takes a handler once in a process."""
+    code = "from train.onednn import library; print(*sorted(library.computes()))"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+
+
+def test_they_are_built_once(cache: Path) -> None:
+    first = run()
+    assert first.stdout in ("float32\n", "bfloat16 float32\n"), first.stderr
+    (built,) = cache.iterdir()
+    made = built.stat().st_mtime_ns
+    assert run().stdout == first.stdout
+    assert [(file, file.stat().st_mtime_ns) for file in cache.iterdir()] == [(built, made)]
+    assert first.stderr == ""
+
+
+def test_without_the_extra_nothing_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(library, "_PACKAGE", "not-on-any-index")
+    assert library.version() is None
+    assert computes() == frozenset()
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("compiler", "why"),
+    [
+        ("no-such-compiler", "install g++"),
+        ("#!/bin/sh\necho noise >&2; echo x.cc: error: broken >&2; exit 1", "x.cc: error"),
+    ],
+)
+def test_where_they_cannot_be_built_one_line_says_why(
+    compiler: str, why: str, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if compiler.startswith("#!"):
+        script = cache.parent.parent / "compiler"
+        script.write_text(compiler)
+        script.chmod(script.stat().st_mode | stat.S_IXUSR)
+        compiler = str(script)
+    monkeypatch.setenv("CXX", compiler)
+    assert computes() == frozenset()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("The extra onednn cannot be used")
+    assert why in line
+    assert not cache.exists() or not list(cache.iterdir())
+
+
+def test_where_the_folder_cannot_be_made(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache.parent.write_text("a file stands in the way")
+    assert computes() == frozenset()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(cache) in line
+
+
+def test_a_damaged_one_is_named(cache: Path) -> None:
+    run()
+    (built,) = cache.iterdir()
+    built.unlink()
+    built.write_bytes(b"cut off")
+    process = run()
+    assert (process.returncode, process.stdout) == (0, "\n")
+    assert str(built) in process.stderr

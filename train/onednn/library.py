@@ -1,0 +1,101 @@
+"""The handlers of handlers.cc: built against oneDNN when they are first needed, loaded, and made known to XLA.
+
+oneDNN comes with the extra `onednn`. Of its wheels we take the one that runs on GNU's OpenMP: 39 MB, where the newer
+`onednn` needs 2 GB of SYCL and OpenCL beside it and computes no faster (docs/speed-log.md).
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+import jax
+import jaxlib
+
+from train.cache import user_folder
+
+_SOURCE = Path(__file__).with_name("handlers.cc")
+_PACKAGE = "onednn-devel-cpu-gomp"
+# dnnl_cpu_isa_avx512_core_bf16 of oneDNN's dnnl_types.h: the bits of all that a processor must have.
+_BFLOAT16 = 0xE7
+TARGETS = ("oldmasters_convolution", "oldmasters_weight_gradient", "oldmasters_product")
+
+
+def version() -> str | None:
+    """Return the version of the oneDNN that is installed; None where there is none."""
+    try:
+        return metadata.version(_PACKAGE)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def computes() -> frozenset[str]:
+    """Return the precisions in which the handlers can compute, on this processor: none where they are not to be had.
+
+    Builds them where that has not been done yet. Where it cannot be done, one line on stderr says why.
+    """
+    installed = version()
+    if installed is None:
+        return frozenset()
+    try:
+        handlers = _loaded(_built(installed))
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"The extra onednn cannot be used, so that CPUs are slower: {_reason(error)}", file=sys.stderr)
+        return frozenset()
+    for target in TARGETS:
+        jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(handlers, target)), platform="cpu")
+    narrow = handlers.dnnl_get_effective_cpu_isa() & _BFLOAT16 == _BFLOAT16
+    return frozenset({"float32", "bfloat16"} if narrow else {"float32"})
+
+
+def _built(installed: str) -> Path:
+    """Return the library, in the user's cache folder.
+
+    Raises:
+      OSError: there is no compiler, or the folder cannot be written.
+      subprocess.SubprocessError: it does not compile.
+    """
+    made_of = (_SOURCE.read_text(), installed, jaxlib.__version__, sys.prefix)
+    name = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16]
+    library = user_folder() / "onednn" / f"{name}.so"
+    if library.exists():
+        return library
+    compiler = shutil.which(os.environ.get("CXX", "c++"))
+    if compiler is None:
+        raise OSError("there is no C++ compiler (c++, or what CXX says); install g++")
+    library.parent.mkdir(parents=True, exist_ok=True)
+    # The wheels put headers and libraries into the environment as a system has them in /usr.
+    include, libraries = (Path(sys.prefix) / part for part in ("include", "lib"))
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        output = Path(folder) / library.name
+        command = [compiler, "-std=c++17", "-O2", "-shared", "-fPIC", "-o", str(output), str(_SOURCE)]
+        command += [f"-I{jax.ffi.include_dir()}", f"-I{include}"]
+        command += [f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-l:libdnnl.so.3"]
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+        output.replace(library)  # several processes may build it at once; each finds a whole one
+    return library
+
+
+def _loaded(library: Path) -> ctypes.CDLL:
+    """Load it; OpenMP's threads then sleep between two products, as XLA's threads need the same cores."""
+    spins = "GOMP_SPINCOUNT"
+    if spins in os.environ or "OMP_WAIT_POLICY" in os.environ:
+        return ctypes.CDLL(str(library))
+    os.environ[spins] = "0"
+    try:
+        return ctypes.CDLL(str(library))
+    finally:
+        del os.environ[spins]
+
+
+def _reason(error: OSError | subprocess.SubprocessError) -> str:
+    """Return one line of what went wrong: of a compiler's the first that speaks of an error."""
+    lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+    return next((line for line in lines if "error" in line), lines[0])

@@ -1,0 +1,129 @@
+"""Which equations oneDNN computes, and how it is asked."""
+
+import os
+from collections.abc import Iterable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import JaxprEqn
+
+from train.onednn import library
+from train.onednn.rewriting import Rule, Wanted, shaped
+
+
+def usable(precision: str) -> bool:
+    """Whether this process may compute by oneDNN: on a CPU, with the extra, unless OLDMASTERS_ONEDNN is 0."""
+    return _wanted() and precision in library.computes()
+
+
+def version() -> str | None:
+    """Return the version of the oneDNN that this process computes by; None where XLA computes all."""
+    return library.version() if _wanted() and library.computes() else None
+
+
+def _wanted() -> bool:
+    return os.environ.get("OLDMASTERS_ONEDNN") != "0" and jax.default_backend() == "cpu"
+
+
+def _may(operands: Sequence[jax.Array], wanted: Wanted) -> bool:
+    """Whether the handlers know these types; they have nothing to say of empty arrays."""
+    dtype = operands[0].dtype
+    return (
+        dtype in (jnp.float32, jnp.bfloat16)
+        and all(operand.dtype == dtype and operand.size for operand in operands)
+        and wanted.dtype in (dtype, jnp.float32)
+    )
+
+
+def convolution(equation: JaxprEqn, operands: Sequence[jax.Array], wanted: Wanted) -> jax.Array | None:
+    """Compute `conv_general_dilated` of maps `[B, ..., C]`: forward, or where jax's derivatives have made it.
+
+    A gradient of maps is a convolution of gradients with turned kernels. In one of weights the channels stand where the
+    batch does, and strides and dilation have changed places.
+    """
+    parameters, shape = equation.params, shaped(equation.outvars[0]).shape
+    numbers, last = parameters["dimension_numbers"], len(shape) - 1
+    space = tuple(range(1, last))
+    low, high = zip(*parameters["padding"], strict=True)
+    if (
+        not _may(operands, wanted)
+        or parameters["feature_group_count"] != 1
+        or parameters["batch_group_count"] != 1
+        or set(parameters["lhs_dilation"]) != {1}
+        or min(low) < 0
+        or 0 in shape
+    ):
+        return None
+    strides, dilation = parameters["window_strides"], parameters["rhs_dilation"]
+    if numbers.lhs_spec == numbers.out_spec == (0, last, *space) and min(high) >= 0:
+        call = jax.ffi.ffi_call("oldmasters_convolution", jax.ShapeDtypeStruct(shape, wanted.dtype))
+        return call(
+            *operands, axes=_numbers(numbers.rhs_spec), low=_numbers(low), high=_numbers(high), **_by(strides, dilation)
+        )
+    if numbers.lhs_spec == numbers.rhs_spec == (last, 0, *space) and numbers.out_spec == (
+        last - 1,
+        last,
+        *_before(space),
+    ):
+        call = jax.ffi.ffi_call("oldmasters_weight_gradient", jax.ShapeDtypeStruct(shape, wanted.dtype))
+        # Pixels that strides have left over stand there as less than no padding; oneDNN leaves them over by itself.
+        return call(
+            *operands, low=_numbers(low), high=_numbers(max(0, side) for side in high), **_by(dilation, strides)
+        )
+    return None
+
+
+def _by(strides: Sequence[int], dilation: Sequence[int]) -> dict[str, np.ndarray]:
+    """In oneDNN's words dilation is how many pixels are left out."""
+    return {"strides": _numbers(strides), "dilation": _numbers(step - 1 for step in dilation)}
+
+
+def _before(axes: Iterable[int]) -> tuple[int, ...]:
+    return tuple(axis - 1 for axis in axes)
+
+
+def _numbers(values: Iterable[int]) -> np.ndarray:
+    return np.array(list(values), np.int64)
+
+
+def product(equation: JaxprEqn, operands: Sequence[jax.Array], wanted: Wanted) -> jax.Array | None:
+    """Compute `dot_general` of two matrices."""
+    contracted, batched = equation.params["dimension_numbers"]
+    if (
+        not _may(operands, wanted)
+        or any(batched)
+        or any(len(axes) != 1 for axes in contracted)
+        or any(operand.ndim != 2 for operand in operands)
+    ):
+        return None
+    sides = [(operand, axis) for operand, (axis,) in zip(operands, contracted, strict=True)]
+    left, right = reversed(sides) if wanted.transposed else sides
+    return _product(left, right, wanted.dtype)
+
+
+def column_sums(equation: JaxprEqn, operands: Sequence[jax.Array], wanted: Wanted) -> jax.Array | None:
+    """Compute `reduce_sum` over all axes but the last, as a product with ones.
+
+    A gradient of biases is such a sum. XLA:CPU takes 5 times as long, in bfloat16 10 to 20 times (docs/speed-log.md).
+    """
+    (array,), axes = operands, equation.params["axes"]
+    if not _may(operands, wanted) or array.ndim < 2 or set(axes) != set(range(array.ndim - 1)):
+        return None
+    matrix = array.reshape(-1, array.shape[-1])
+    return _product((jnp.ones((1, len(matrix)), array.dtype), 1), (matrix, 0), wanted.dtype)[0]
+
+
+def _product(left: tuple[jax.Array, int], right: tuple[jax.Array, int], dtype: jnp.dtype) -> jax.Array:
+    """Multiply two matrices, each with the axis to contract."""
+    (a, a_axis), (b, b_axis) = left, right
+    shape = jax.ShapeDtypeStruct((a.shape[1 - a_axis], b.shape[1 - b_axis]), dtype)
+    call = jax.ffi.ffi_call("oldmasters_product", shape)
+    return call(a, b, left=_numbers((1 - a_axis, a_axis)), right=_numbers((b_axis, 1 - b_axis)))
+
+
+RULES: dict[str, Rule] = {
+    "conv_general_dilated": convolution,
+    "dot_general": product,
+    "reduce_sum": column_sums,
+}
