@@ -24,7 +24,7 @@ _SOURCE = Path(__file__).with_name("handlers.cc")
 _PACKAGE = "onednn-devel-cpu-gomp"
 # dnnl_cpu_isa_avx512_core_bf16 of oneDNN's dnnl_types.h: the bits of all that a processor must have.
 _BFLOAT16 = 0xE7
-TARGETS = ("oldmasters_convolution", "oldmasters_weight_gradient", "oldmasters_product")
+TARGETS = ("oldmasters_convolution", "oldmasters_weight_gradient", "oldmasters_product", "oldmasters_column_sums")
 
 
 def version() -> str | None:
@@ -84,11 +84,11 @@ def _built(installed: str) -> Path:
 
 
 def _loaded(library: Path) -> ctypes.CDLL:
-    """Load it; OpenMP's threads then sleep between two products, as XLA's threads need the same cores."""
+    """Load it; OpenMP's threads then spin for microseconds and not for ms: XLA's threads need the same cores."""
     spins = "GOMP_SPINCOUNT"
     if spins in os.environ or "OMP_WAIT_POLICY" in os.environ:
         return ctypes.CDLL(str(library))
-    os.environ[spins] = "0"
+    os.environ[spins] = "10000"
     try:
         return ctypes.CDLL(str(library))
     finally:

@@ -98,8 +98,10 @@ def product(equation: JaxprEqn, operands: Sequence[jax.Array], wanted: Wanted) -
     ):
         return None
     sides = [(operand, axis) for operand, (axis,) in zip(operands, contracted, strict=True)]
-    left, right = reversed(sides) if wanted.transposed else sides
-    return _product(left, right, wanted.dtype)
+    (a, a_axis), (b, b_axis) = reversed(sides) if wanted.transposed else sides
+    shape = jax.ShapeDtypeStruct((a.shape[1 - a_axis], b.shape[1 - b_axis]), wanted.dtype)
+    call = jax.ffi.ffi_call("oldmasters_product", shape)
+    return call(a, b, left=_numbers((1 - a_axis, a_axis)), right=_numbers((b_axis, 1 - b_axis)))
 
 
 def column_sums(equation: JaxprEqn, operands: Sequence[jax.Array], wanted: Wanted) -> jax.Array | None:
@@ -110,16 +112,8 @@ def column_sums(equation: JaxprEqn, operands: Sequence[jax.Array], wanted: Wante
     (array,), axes = operands, equation.params["axes"]
     if not _may(operands, wanted) or array.ndim < 2 or set(axes) != set(range(array.ndim - 1)):
         return None
-    matrix = array.reshape(-1, array.shape[-1])
-    return _product((jnp.ones((1, len(matrix)), array.dtype), 1), (matrix, 0), wanted.dtype)[0]
-
-
-def _product(left: tuple[jax.Array, int], right: tuple[jax.Array, int], dtype: jnp.dtype) -> jax.Array:
-    """Multiply two matrices, each with the axis to contract."""
-    (a, a_axis), (b, b_axis) = left, right
-    shape = jax.ShapeDtypeStruct((a.shape[1 - a_axis], b.shape[1 - b_axis]), dtype)
-    call = jax.ffi.ffi_call("oldmasters_product", shape)
-    return call(a, b, left=_numbers((1 - a_axis, a_axis)), right=_numbers((b_axis, 1 - b_axis)))
+    # As it is, not as a matrix: whoever else reads the array then reads the same one, and XLA makes it once.
+    return jax.ffi.ffi_call("oldmasters_column_sums", jax.ShapeDtypeStruct(array.shape[-1:], wanted.dtype))(array)
 
 
 RULES: dict[str, Rule] = {
