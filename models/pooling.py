@@ -23,7 +23,9 @@ class MaxPool(Sliding):
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Return `[B, *outputs, C]` of `[B, *spatial, C]`."""
         if _touch(self.windows):
-            return _tiles(x, self.windows).max(axis=_inside(self.windows))
+            # Compared, and its gradient shared out, in float32 at least: XLA:CPU rounds to bfloat16 at each step.
+            wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+            return _tiles(wide, self.windows).max(axis=_inside(self.windows)).astype(x.dtype)
         around = [(0, 0), *_padding(x.shape, self.windows), (0, 0)]
         x = jnp.pad(x, around, constant_values=-jnp.inf)
         for axis, window in enumerate(self.windows, start=1):  # the largest of a window is the largest of its rows'
