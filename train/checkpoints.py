@@ -215,7 +215,7 @@ class Checkpoints:
         )
         taken = jax.device_put(jnp.asarray(step, state.step.dtype), state.step.sharding)
         optimizer = restored.optimizer["optimizer"]
-        return State(taken, **restored.network, frozen=state.frozen, optimizer=optimizer), restored.progress
+        return State(taken, state.seed, **restored.network, frozen=state.frozen, optimizer=optimizer), restored.progress
 
     def restore_network(self, step: int, like: PyTree) -> PyTree:
         """Return params, stats and ema of a step, a dict with shapes and places as in `like`.

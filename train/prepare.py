@@ -15,7 +15,7 @@ from train import devices, network
 from train.data.examples import Examples
 from train.network import PyTree
 from train.optimizer import make_optimizer, make_schedule
-from train.step import State, init_state, make_train_step
+from train.step import State, init_state, make_train_step, seed_of
 from train.timetable import Timetable
 
 
@@ -59,7 +59,7 @@ def prepare(
     optimizer = make_optimizer(config.optimizer, schedule, network.layer_rates(config))
     everywhere = devices.replicated(mesh)
     given = jax.device_put(given, everywhere)
-    state = jax.jit(partial(init_state, config, optimizer), out_shardings=everywhere)(given)
+    state = jax.jit(partial(init_state, config, optimizer), out_shardings=everywhere)(seed_of(config), given)
 
     began = time.perf_counter()
     step = devices.jit(

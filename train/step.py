@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from ml_collections import ConfigDict
@@ -19,6 +20,8 @@ class State(NamedTuple):
 
     Attributes:
       step: how many steps have been taken, int32.
+      seed: config.seed, int32, from which with the step's number all follows that is random. It is an argument and no
+        constant, so that one program serves runs with any seed.
       params: parameters that learn, float32.
       stats: batch statistics of their layers.
       frozen: parameters and batch statistics (`params`, `stats`) that stay as they are; empty where there are none.
@@ -27,6 +30,7 @@ class State(NamedTuple):
     """
 
     step: jax.Array
+    seed: jax.Array
     params: PyTree
     stats: PyTree
     frozen: PyTree
@@ -41,16 +45,19 @@ class Metrics(NamedTuple):
     correct: jax.Array
 
 
-def init_state(config: ConfigDict, optimizer: optax.GradientTransformation, given: PyTree | None = None) -> State:
+def init_state(
+    config: ConfigDict, optimizer: optax.GradientTransformation, seed: jax.Array, given: PyTree | None = None
+) -> State:
     """Return the state before the first step.
 
     Args:
       config: completed by the data.
       optimizer: optax's.
-      given: `params` and `stats` by layer, which a run begins with; the initial values of the others come from
-        config.seed.
+      seed: see `seed_of`.
+      given: `params` and `stats` by layer, which a run begins with; the initial values of the others come from the
+        seed.
     """
-    _, params, stats = build(config, jax.random.key(config.seed))
+    _, params, stats = build(config, jax.random.key(seed))
     if given is not None:
         params, stats = params | given["params"], stats | given["stats"]
     frozen_part, (_, learning, learning_stats) = describe_parts(config)
@@ -59,7 +66,12 @@ def init_state(config: ConfigDict, optimizer: optax.GradientTransformation, give
         frozen = {"params": _only(params, frozen_part[1]), "stats": _only(stats, frozen_part[2])}
     params, stats = _only(params, learning), _only(stats, learning_stats)
     ema = jax.tree.map(jnp.copy, params) if config.train.ema else {}
-    return State(jnp.zeros((), jnp.int32), params, stats, frozen, ema, optimizer.init(params))
+    return State(jnp.zeros((), jnp.int32), seed, params, stats, frozen, ema, optimizer.init(params))
+
+
+def seed_of(config: ConfigDict) -> np.ndarray:
+    """Return config.seed as an array: its lower 32 bits, as `jax.random.key` takes them of a number."""
+    return np.asarray(config.seed, np.int64).astype(np.int32)
 
 
 def _only(tree: PyTree, like: PyTree) -> PyTree:
@@ -118,7 +130,7 @@ def make_train_step(
 
     def train_step(state: State, batch: Examples) -> tuple[State, Metrics]:
         # Everything random in a step follows from the seed and the step's number: resuming needs no generator.
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         augment_key, network_key = jax.random.split(key)
         images, labels = jnp.asarray(batch.images), jnp.asarray(batch.labels)  # [B, H, W, C], [B]
         if stored:
@@ -133,6 +145,8 @@ def make_train_step(
             # A short memory at first, so that the random beginning is forgotten: TensorFlow's `num_updates` rule.
             decay = jnp.minimum(config.train.ema, (1 + state.step) / (10 + state.step))
             ema = optax.incremental_update(params, ema, 1 - decay)
-        return State(state.step + 1, params, stats, state.frozen, ema, optimizer_state), Metrics(loss, correct)
+        return State(state.step + 1, state.seed, params, stats, state.frozen, ema, optimizer_state), Metrics(
+            loss, correct
+        )
 
     return train_step

@@ -22,7 +22,7 @@ from train.evaluate import make_eval_step
 from train.feed import training_batches
 from train.optimizer import make_optimizer, make_schedule
 from train.prepare import batch_shape, prepare
-from train.step import Metrics, State, init_state, make_train_step
+from train.step import Metrics, State, init_state, make_train_step, seed_of
 
 
 def take_steps(config: ConfigDict, count: int, devices_used: int = 1) -> tuple[State, list[Metrics]]:
@@ -63,7 +63,7 @@ def test_label_smoothing_spreads_its_share_over_all_classes(config: ConfigDict) 
     params = jax.tree.map(jnp.zeros_like, params)
     params["output"]["bias"] = jnp.asarray(bias, jnp.float32)
     optimizer = optax.sgd(0.1)
-    state = State(jnp.zeros((), jnp.int32), params, stats, {}, {}, optimizer.init(params))
+    state = State(jnp.zeros((), jnp.int32), seed_of(config), params, stats, {}, {}, optimizer.init(params))
     _, metrics = make_train_step(config, optimizer)(state, zeros)
     log_shares = bias - np.log(np.exp(bias).sum())
     assert metrics.loss == pytest.approx(-0.7 * log_shares[2] - 0.3 * log_shares.mean(), rel=1e-5)
@@ -115,7 +115,7 @@ def test_steps_lower_for_every_platform(
     settings.resolve(config)
     graph, params, stats = network.describe(config)
     optimizer = make_optimizer(config.optimizer, make_schedule(config.schedule, 10, 100))
-    state = jax.eval_shape(partial(init_state, config, optimizer))
+    state = jax.eval_shape(partial(init_state, config, optimizer), seed_of(config))
     batch, platforms = batch_shape(config, 8), ("cpu", "cuda", "tpu")
     train_step = jax.jit(make_train_step(config, optimizer))
     assert jax.export.export(train_step, platforms=platforms)(state, batch).platforms == platforms
@@ -170,6 +170,23 @@ def test_the_same_seed_gives_the_same_bits(config: ConfigDict) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+def test_one_program_serves_every_seed(config: ConfigDict) -> None:
+    def program_and_weights(seed: int) -> tuple[str, State]:
+        config.seed = seed
+        optimizer = make_optimizer(config.optimizer, make_schedule(config.schedule, 10, 100))
+        state = init_state(config, optimizer, seed_of(config))
+        return jax.jit(make_train_step(config, optimizer)).lower(state, batch_shape(config, 8)).as_text(), state
+
+    dataset.load(config.dataset)
+    programs = []
+    for seed in (0, 1, 2**31 + 5, -3):
+        program, state = program_and_weights(seed)
+        programs.append(program)
+        _, params, _ = network.build(config, jax.random.key(seed))
+        jax.tree.map(np.testing.assert_array_equal, state.params, params)
+    assert len(set(programs)) == 1
+
+
 def test_compiled_equals_eager(config: ConfigDict) -> None:
     # XLA:CPU's fusions have been seen to compute wrongly (jax issues 39103, 39257).
     config.model.name = "lenet5"
@@ -181,7 +198,7 @@ def test_compiled_equals_eager(config: ConfigDict) -> None:
     optimizer = make_optimizer(config.optimizer, make_schedule(config.schedule, 10, 100))
     with jax.disable_jit():
         batch = examples.take(batch_indices(examples.total, 8, 0, 0))
-        eager, eager_metrics = make_train_step(config, optimizer)(init_state(config, optimizer), batch)
+        eager, eager_metrics = make_train_step(config, optimizer)(init_state(config, optimizer, seed_of(config)), batch)
     assert metrics.loss == pytest.approx(float(eager_metrics.loss), rel=1e-5)
     for one, other in zip(jax.tree.leaves(compiled.params), jax.tree.leaves(eager.params), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
