@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -71,7 +72,7 @@ ffi::Error Answer(Work work) {
   try {
     work();
     Stream().wait();
-  } catch (const dnnl::error& error) {
+  } catch (const std::exception& error) {
     return ffi::Error::Internal(std::string("oneDNN: ") + error.what());
   }
   return ffi::Error::Success();

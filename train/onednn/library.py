@@ -8,6 +8,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -45,7 +46,12 @@ def computes() -> frozenset[str]:
     if installed is None:
         return frozenset()
     try:
-        handlers = _loaded(_built(installed))
+        library = _built(installed)
+        try:
+            handlers = _loaded(library)
+        except OSError:  # damaged, or built on another machine that shares the folder
+            library.unlink()
+            handlers = _loaded(_built(installed))
     except (OSError, subprocess.SubprocessError) as error:
         print(f"The extra onednn cannot be used, so that CPUs are slower: {_reason(error)}", file=sys.stderr)
         return frozenset()
@@ -67,17 +73,17 @@ def _built(installed: str) -> Path:
     library = user_folder() / "onednn" / f"{name}.so"
     if library.exists():
         return library
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
-    if compiler is None:
-        raise OSError("there is no C++ compiler (c++, or what CXX says); install g++")
+    compiler, *options = shlex.split(os.environ.get("CXX") or "c++")
+    if shutil.which(compiler) is None:
+        raise OSError(f"there is no C++ compiler {compiler}; install g++, or set CXX")
     library.parent.mkdir(parents=True, exist_ok=True)
     # The wheels put headers and libraries into the environment as a system has them in /usr.
     include, libraries = (Path(sys.prefix) / part for part in ("include", "lib"))
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         output = Path(folder) / library.name
-        command = [compiler, "-std=c++17", "-O2", "-shared", "-fPIC", "-o", str(output), str(_SOURCE)]
+        command = [compiler, *options, "-std=c++17", "-O2", "-shared", "-fPIC", "-o", str(output), str(_SOURCE)]
         command += [f"-I{jax.ffi.include_dir()}", f"-I{include}"]
-        command += [f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-l:libdnnl.so.3"]
+        command += [f"-L{libraries}", "-Xlinker", "-rpath", "-Xlinker", str(libraries), "-l:libdnnl.so.3"]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
         output.replace(library)  # several processes may build it at once; each finds a whole one
     return library
@@ -97,5 +103,6 @@ def _loaded(library: Path) -> ctypes.CDLL:
 
 def _reason(error: OSError | subprocess.SubprocessError) -> str:
     """Return one line of what went wrong: of a compiler's the first that speaks of an error."""
-    lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-    return next((line for line in lines if "error" in line), lines[0])
+    said = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
+    lines = [line for line in said.splitlines() if "error" in line or "cannot" in line]
+    return lines[0] if lines else str(error)

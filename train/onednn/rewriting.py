@@ -1,5 +1,6 @@
 """A pass over a function's equations that puts other computations in the place of some."""
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -42,6 +43,7 @@ def rewritten(function: Callable[..., Any], rules: Mapping[str, Rule]) -> Callab
       rules: by the name of the primitive.
     """
 
+    @functools.wraps(function)
     def call(*arguments: Any) -> Any:
         program, result = jax.make_jaxpr(function, return_shape=True)(*arguments)
         values = _run(program, jax.tree.leaves(arguments), rules)
@@ -72,7 +74,9 @@ def _run(program: ClosedJaxpr, arguments: Sequence[Any], rules: Mapping[str, Rul
         if name in _FUNCTIONS:
             results = _run(equation.params[_FUNCTIONS[name]], operands, rules)
         else:
-            results = equation.primitive.bind(*operands, **_parameters(equation, rules))
+            with equation.ctx.manager:
+                parameters = equation.primitive.get_bind_params(_parameters(equation, rules))
+                results = equation.primitive.bind(*operands, **parameters)
             results = results if equation.primitive.multiple_results else [results]
         values.update(zip(equation.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]

@@ -30,7 +30,7 @@ def _may(operands: Sequence[jax.Array], wanted: Wanted) -> bool:
     """Whether the handlers know these types; they have nothing to say of empty arrays."""
     dtype = operands[0].dtype
     return (
-        dtype in (jnp.float32, jnp.bfloat16)
+        dtype.name in library.computes()
         and all(operand.dtype == dtype and operand.size for operand in operands)
         and wanted.dtype in (dtype, jnp.float32)
     )
@@ -43,44 +43,45 @@ def convolution(equation: JaxprEqn, operands: Sequence[jax.Array], wanted: Wante
     batch does, and strides and dilation have changed places.
     """
     parameters, shape = equation.params, shaped(equation.outvars[0]).shape
-    numbers, last = parameters["dimension_numbers"], len(shape) - 1
-    space = tuple(range(1, last))
-    low, high = zip(*parameters["padding"], strict=True)
     if (
         not _may(operands, wanted)
+        or not 3 <= len(shape) <= 5  # oneDNN has one to three dimensions of space
         or parameters["feature_group_count"] != 1
         or parameters["batch_group_count"] != 1
         or set(parameters["lhs_dilation"]) != {1}
-        or min(low) < 0
+        or min(low for low, _ in parameters["padding"]) < 0
         or 0 in shape
     ):
         return None
-    strides, dilation = parameters["window_strides"], parameters["rhs_dilation"]
+    numbers, last = parameters["dimension_numbers"], len(shape) - 1
+    space = tuple(range(1, last))
+    result = jax.ShapeDtypeStruct(shape, wanted.dtype)
+    low, high = zip(*parameters["padding"], strict=True)
+    window, apart = parameters["window_strides"], parameters["rhs_dilation"]
     if numbers.lhs_spec == numbers.out_spec == (0, last, *space) and min(high) >= 0:
-        call = jax.ffi.ffi_call("oldmasters_convolution", jax.ShapeDtypeStruct(shape, wanted.dtype))
-        return call(
-            *operands, axes=_numbers(numbers.rhs_spec), low=_numbers(low), high=_numbers(high), **_by(strides, dilation)
-        )
-    if numbers.lhs_spec == numbers.rhs_spec == (last, 0, *space) and numbers.out_spec == (
-        last - 1,
-        last,
-        *_before(space),
-    ):
-        call = jax.ffi.ffi_call("oldmasters_weight_gradient", jax.ShapeDtypeStruct(shape, wanted.dtype))
+        forward = jax.ffi.ffi_call("oldmasters_convolution", result)
+        return forward(*operands, axes=_numbers(numbers.rhs_spec), **_geometry(window, apart, low, high))
+    kernel = (last - 1, last, *range(last - 1))
+    if numbers.lhs_spec == numbers.rhs_spec == (last, 0, *space) and numbers.out_spec == kernel:
         # Pixels that strides have left over stand there as less than no padding; oneDNN leaves them over by itself.
-        return call(
-            *operands, low=_numbers(low), high=_numbers(max(0, side) for side in high), **_by(dilation, strides)
-        )
+        high = tuple(max(0, side) for side in high)
+        maps, gradients = operands
+        for axis in range(last - 1):
+            seen = maps.shape[axis + 1] + low[axis] + high[axis] - (shape[axis] - 1) * window[axis] - 1
+            if seen // apart[axis] + 1 != gradients.shape[axis + 1]:
+                return None  # the gradient of none, or of one with less than no padding
+        backward = jax.ffi.ffi_call("oldmasters_weight_gradient", result)
+        return backward(maps, gradients, **_geometry(apart, window, low, high))
     return None
 
 
-def _by(strides: Sequence[int], dilation: Sequence[int]) -> dict[str, np.ndarray]:
+def _geometry(
+    strides: Sequence[int], dilation: Sequence[int], low: Sequence[int], high: Sequence[int]
+) -> dict[str, np.ndarray]:
     """In oneDNN's words dilation is how many pixels are left out."""
-    return {"strides": _numbers(strides), "dilation": _numbers(step - 1 for step in dilation)}
-
-
-def _before(axes: Iterable[int]) -> tuple[int, ...]:
-    return tuple(axis - 1 for axis in axes)
+    left_out = [step - 1 for step in dilation]
+    values = {"strides": strides, "dilation": left_out, "low": low, "high": high}
+    return {name: _numbers(value) for name, value in values.items()}
 
 
 def _numbers(values: Iterable[int]) -> np.ndarray:
