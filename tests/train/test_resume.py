@@ -22,7 +22,7 @@ from train.checkpoints import Checkpoints
 from train.optimizer import make_optimizer, make_schedule
 from train.run import METRICS, RunFolder, read_metrics
 from train.signals import InterruptedRun
-from train.step import State, init_state
+from train.step import State, init_state, seed_of
 
 # The only fields of metrics.jsonl that a resumed run may have otherwise.
 OF_TIME = ("seconds", "images_per_second")
@@ -34,7 +34,7 @@ def last_state(folder: Path) -> State:
     with Checkpoints(folder) as checkpoints:
         latest = checkpoints.latest()
         assert latest is not None
-        return checkpoints.restore(latest, jax.jit(partial(init_state, config, optimizer))())[0]
+        return checkpoints.restore(latest, jax.jit(partial(init_state, config, optimizer))(seed_of(config)))[0]
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
