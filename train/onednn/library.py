@@ -1,4 +1,4 @@
-"""The handlers of handlers.cc: built against oneDNN when they are first needed, loaded, and made known to XLA.
+"""The handlers: built against oneDNN when they are first needed, loaded, and made known to XLA.
 
 oneDNN comes with the extra `onednn`. Of its wheels we take the one that runs on GNU's OpenMP: 39 MB, where the newer
 `onednn` needs 2 GB of SYCL and OpenCL beside it and computes no faster (docs/speed-log.md).
@@ -21,11 +21,16 @@ import jaxlib
 
 from train.cache import user_folder
 
-_SOURCE = Path(__file__).with_name("handlers.cc")
+_SOURCES = [Path(__file__).with_name(name) for name in ("handlers.cc", "few_channels.cc")]
 _PACKAGE = "onednn-devel-cpu-gomp"
 # dnnl_cpu_isa_avx512_core_bf16 of oneDNN's dnnl_types.h: the bits of all that a processor must have.
 _BFLOAT16 = 0xE7
-TARGETS = ("oldmasters_convolution", "oldmasters_weight_gradient", "oldmasters_product", "oldmasters_column_sums")
+TARGETS = (
+    *("oldmasters_convolution", "oldmasters_weight_gradient", "oldmasters_product", "oldmasters_column_sums"),
+    *("oldmasters_few_channels", "oldmasters_few_channels_gradient"),
+)
+# What the compiler makes for one processor another may not know.
+_PROCESSOR = Path("/proc/cpuinfo")
 
 
 def version() -> str | None:
@@ -68,7 +73,8 @@ def _built(installed: str) -> Path:
       OSError: there is no compiler, or the folder cannot be written.
       subprocess.SubprocessError: it does not compile.
     """
-    made_of = (_SOURCE.read_text(), installed, jaxlib.__version__, sys.prefix)
+    processor = next(line for line in _PROCESSOR.read_text().splitlines() if line.startswith("flags"))
+    made_of = (*(source.read_text() for source in _SOURCES), installed, jaxlib.__version__, sys.prefix, processor)
     name = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16]
     library = user_folder() / "onednn" / f"{name}.so"
     if library.exists():
@@ -81,7 +87,8 @@ def _built(installed: str) -> Path:
     include, libraries = (Path(sys.prefix) / part for part in ("include", "lib"))
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         output = Path(folder) / library.name
-        command = [compiler, *options, "-std=c++17", "-O2", "-shared", "-fPIC", "-o", str(output), str(_SOURCE)]
+        command = [compiler, *options, "-std=c++20", "-O2", "-march=native", "-ffp-contract=fast", "-Wno-psabi"]
+        command += ["-shared", "-fPIC", "-o", str(output), *map(str, _SOURCES)]
         command += [f"-I{jax.ffi.include_dir()}", f"-I{include}"]
         command += [f"-L{libraries}", "-Xlinker", "-rpath", "-Xlinker", str(libraries), "-l:libdnnl.so.3"]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)

@@ -1,5 +1,6 @@
-"""Which equations oneDNN computes, and how it is asked."""
+"""Which equations the handlers compute, and how they are asked."""
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 
@@ -10,6 +11,10 @@ from jax.extend.core import JaxprEqn
 
 from train.onednn import library
 from train.onednn.rewriting import Rule, Wanted, shaped
+
+# What few_channels.cc computes: at most so many channels, fewer than oneDNN has lanes; of so many images at least, half
+# of those that lie in its own lanes; with so many elements each at most, of which 32 images' then are 1 MiB.
+_FEW, _IMAGES, _ELEMENTS = 15, 16, 2**13
 
 
 def usable(precision: str) -> bool:
@@ -58,9 +63,14 @@ def convolution(equation: JaxprEqn, operands: Sequence[jax.Array], wanted: Wante
     result = jax.ShapeDtypeStruct(shape, wanted.dtype)
     low, high = zip(*parameters["padding"], strict=True)
     window, apart = parameters["window_strides"], parameters["rhs_dilation"]
+    few = last == 3 and shape[-1] <= _FEW
     if numbers.lhs_spec == numbers.out_spec == (0, last, *space) and min(high) >= 0:
+        axes = _numbers(numbers.rhs_spec)
+        if few and set(apart) == {1} and _fits(operands[0].shape):
+            made = jax.ffi.ffi_call("oldmasters_few_channels", result)
+            return made(*operands, axes=axes, strides=_numbers(window), low=_numbers(low))
         forward = jax.ffi.ffi_call("oldmasters_convolution", result)
-        return forward(*operands, axes=_numbers(numbers.rhs_spec), **_geometry(window, apart, low, high))
+        return forward(*operands, axes=axes, **_geometry(window, apart, low, high))
     kernel = (last - 1, last, *range(last - 1))
     if numbers.lhs_spec == numbers.rhs_spec == (last, 0, *space) and numbers.out_spec == kernel:
         # Pixels that strides have left over stand there as less than no padding; oneDNN leaves them over by itself.
@@ -70,9 +80,17 @@ def convolution(equation: JaxprEqn, operands: Sequence[jax.Array], wanted: Wante
             seen = maps.shape[axis + 1] + low[axis] + high[axis] - (shape[axis] - 1) * window[axis] - 1
             if seen // apart[axis] + 1 != gradients.shape[axis + 1]:
                 return None  # the gradient of none, or of one with less than no padding
+        if few and set(window) == {1} and all(_fits(operand.shape) for operand in operands):
+            made = jax.ffi.ffi_call("oldmasters_few_channels_gradient", result)
+            return made(maps, gradients, strides=_numbers(apart), low=_numbers(low), high=_numbers(high))
         backward = jax.ffi.ffi_call("oldmasters_weight_gradient", result)
         return backward(maps, gradients, **_geometry(apart, window, low, high))
     return None
+
+
+def _fits(maps: tuple[int, ...]) -> bool:
+    """Whether few_channels.cc is the faster one at maps of this shape."""
+    return maps[0] >= _IMAGES and math.prod(maps[1:]) <= _ELEMENTS
 
 
 def _geometry(

@@ -88,3 +88,13 @@ def test_a_damaged_one_is_built_again(cache: Path) -> None:
 def test_a_compiler_may_have_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "c++ -O1")
     assert "float32" in run().stdout
+
+
+def test_a_processor_without_avx512_computes_few_channels_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "c++ -mno-avx512f")
+    monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX2")
+    tests = Path(__file__).with_name("test_rules.py")
+    line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests), "-k", "few_channels"]
+    process = subprocess.run(line, capture_output=True, text=True, timeout=300)
+    assert process.returncode == 0, process.stdout
+    assert "passed" in process.stdout
