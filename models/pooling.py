@@ -23,9 +23,7 @@ class MaxPool(Sliding):
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Return `[B, *outputs, C]` of `[B, *spatial, C]`."""
         if _touch(self.windows):
-            # Compared, and its gradient shared out, in float32 at least: XLA:CPU rounds to bfloat16 at each step.
-            wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-            return _tiles(wide, self.windows).max(axis=_inside(self.windows)).astype(x.dtype)
+            return _largest_of_tiles(_whole(x, self.windows), self.windows)
         around = [(0, 0), *_padding(x.shape, self.windows), (0, 0)]
         x = jnp.pad(x, around, constant_values=-jnp.inf)
         for axis, window in enumerate(self.windows, start=1):  # the largest of a window is the largest of its rows'
@@ -96,15 +94,59 @@ def _tiles(x: jax.Array, windows: Windows) -> jax.Array:
     LeNet-5's training step on a CPU took 1.8 times as long with it. Where several pixels of a window share the maximum,
     they share its gradient in equal parts.
     """
-    counts = [length // window.size for window, length in zip(windows, x.shape[1:-1], strict=True)]
-    whole = tuple(slice(count * window.size) for window, count in zip(windows, counts, strict=True))
-    pairs = [side for window, count in zip(windows, counts, strict=True) for side in (count, window.size)]
-    return x[:, *whole].reshape(x.shape[0], *pairs, x.shape[-1])
+    x = _whole(x, windows)
+    sides = [
+        side
+        for window, length in zip(windows, x.shape[1:-1], strict=True)
+        for side in (length // window.size, window.size)
+    ]
+    return x.reshape(x.shape[0], *sides, x.shape[-1])
+
+
+def _whole(x: jax.Array, windows: Windows) -> jax.Array:
+    """Return `[B, *spatial, C]` without what touching windows leave over at the far edges."""
+    return x[:, *(slice(length - length % window.size) for window, length in zip(windows, x.shape[1:-1], strict=True))]
 
 
 def _inside(windows: Windows) -> tuple[int, ...]:
     """Return which axes of `_tiles` lie inside a window."""
     return tuple(range(2, 2 + 2 * len(windows), 2))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _largest_of_tiles(x: jax.Array, windows: Windows) -> jax.Array:
+    """Return the largest value of each window of maps that touching windows cover. There is no forward mode (jax.jvp)."""
+    # Compared in float32 at least: XLA:CPU rounds to bfloat16 at each step.
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return _tiles(wide, windows).max(axis=_inside(windows)).astype(x.dtype)
+
+
+# What it computes is jax's own gradient; jitted, it is one equation, whose name tells others what it is (train/onednn).
+@functools.partial(jax.jit, static_argnums=3)
+def shared_out(x: jax.Array, largest: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
+    """Return the gradient of maps from that of the largest value of each of the touching windows that cover them.
+
+    Args:
+      x: the maps, `[B, H * h, W * w, C]`.
+      largest: of each window, `[B, H, W, C]`.
+      gradient: with respect to it.
+      windows: h x w pixels; those that share the maximum of a window share its gradient in equal parts.
+    """
+    inside, dtype = _inside(windows), jnp.promote_types(x.dtype, jnp.float32)
+    equal = _tiles(x.astype(dtype), windows) == jnp.expand_dims(largest.astype(dtype), inside)
+    shares = gradient.astype(dtype) / equal.sum(axis=inside, dtype=dtype)
+    return jnp.where(equal, jnp.expand_dims(shares, inside), 0).reshape(x.shape).astype(x.dtype)
+
+
+def _largest_of_tiles_forward(x: jax.Array, windows: Windows) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    largest = _largest_of_tiles(x, windows)
+    return largest, (x, largest)
+
+
+_largest_of_tiles.defvjp(
+    _largest_of_tiles_forward,
+    lambda windows, kept, gradient: (shared_out(*kept, gradient, windows),),
+)
 
 
 def _padding(shape: Shape, windows: Windows) -> list[tuple[int, int]]:

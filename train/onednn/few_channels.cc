@@ -4,66 +4,29 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cstdint>
-#include <cstring>
-#include <memory>
 #include <numeric>
 #include <utility>
 #include <vector>
 
-#include "xla/ffi/api/ffi.h"
-
-namespace ffi = xla::ffi;
+#include "vectors.h"
 
 namespace {
-
-using Buffer = ffi::AnyBuffer;
-using Result = ffi::Result<ffi::AnyBuffer>;
-using Numbers = ffi::Span<const int64_t>;
 
 // Two vectors of images are computed at once. So many sums fit the registers: of kOuts channels in both vectors; of
 // kTaps by kOuts elements of a kernel.
 #ifdef __AVX512F__
-constexpr int kVector = 16, kOuts = 8, kTaps = 3;
+constexpr int kOuts = 8, kTaps = 3;
 #else
-constexpr int kVector = 8, kOuts = 6, kTaps = 2;
+constexpr int kOuts = 6, kTaps = 2;
 #endif
 constexpr int64_t kImages = 2 * kVector;
 
-typedef float Vector __attribute__((vector_size(kVector * 4)));
 typedef int32_t Places __attribute__((vector_size(kVector * 4)));
-typedef uint32_t Bits __attribute__((vector_size(kVector * 4)));
-typedef uint16_t Halves __attribute__((vector_size(kVector * 2)));
-struct Bfloat16 {
-  uint16_t bits;
-};
 // Elements of two vectors: of kImages images each.
 struct alignas(sizeof(Vector)) Pair {
   Vector of[2];
 };
-
-Vector Load(const float* from) {
-  Vector vector;
-  std::memcpy(&vector, from, sizeof vector);
-  return vector;
-}
-
-Vector Load(const Bfloat16* from) {
-  Halves halves;
-  std::memcpy(&halves, from, sizeof halves);
-  return reinterpret_cast<Vector>(__builtin_convertvector(halves, Bits) << 16);
-}
-
-void Store(Vector vector, float* to) { std::memcpy(to, &vector, sizeof vector); }
-
-// Rounded to the nearest, of two to the even one.
-void Store(Vector vector, Bfloat16* to) {
-  const Bits bits = reinterpret_cast<Bits>(vector);
-  const Bits rounded = vector != vector ? Bits{} + 0x7FC0u : (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
-  const Halves halves = __builtin_convertvector(rounded, Halves);
-  std::memcpy(to, &halves, sizeof halves);
-}
 
 // The first, or the second, halves of two vectors in turns: a0 b0 a1 b1...
 template <int from, size_t... lane>
@@ -101,16 +64,7 @@ void Gather(const T* from, int64_t apart, int64_t images, int64_t count, Pair* t
 #pragma GCC unroll 16
       for (int row = 0; row < kVector; ++row) {
         const int64_t image = half * kVector + row;
-        const T* pixel = from + image * apart + first;
-        if (image >= images) {
-          rows[row] = Vector{};
-        } else if (there == kVector) {
-          rows[row] = Load(pixel);
-        } else {
-          T end[kVector] = {};
-          std::memcpy(end, pixel, there * sizeof(T));
-          rows[row] = Load(end);
-        }
+        rows[row] = image < images ? LoadSome(from + image * apart + first, there) : Vector{};
       }
       Transpose(rows);
 #pragma GCC unroll 16
@@ -133,15 +87,7 @@ void Scatter(const Pair* from, int64_t apart, int64_t images, int64_t count, T* 
 #pragma GCC unroll 16
       for (int row = 0; row < kVector; ++row) {
         const int64_t image = half * kVector + row;
-        T* pixel = to + image * apart + first;
-        if (image >= images) continue;
-        if (there == kVector) {
-          Store(rows[row], pixel);
-        } else {
-          T end[kVector];
-          Store(rows[row], end);
-          std::memcpy(pixel, end, there * sizeof(T));
-        }
+        if (image < images) StoreSome(rows[row], to + image * apart + first, there);
       }
     }
   }
@@ -156,16 +102,6 @@ struct Maps {
   int64_t size() const { return height * width * channels; }
   int64_t images, height, width, channels;
 };
-
-// Call with a pointer to an array's elements.
-template <typename Work>
-void WithElements(const Buffer& array, Work work) {
-  if (array.element_type() == ffi::DataType::BF16) {
-    work(static_cast<Bfloat16*>(array.untyped_data()));
-  } else {
-    work(static_cast<float*>(array.untyped_data()));
-  }
-}
 
 // Kernels as [height, width, in, out], in float32. `axes` says where the outputs, the inputs and space stand.
 std::vector<float> Ordered(const Buffer& kernels, Numbers axes) {
@@ -183,28 +119,6 @@ std::vector<float> Ordered(const Buffer& kernels, Numbers axes) {
           }
   });
   return ordered;
-}
-
-// Do the work of each block once, on XLA's threads and on this one.
-template <typename Work>
-void InParallel(ffi::ThreadPool& pool, int64_t blocks, Work work) {
-  struct Progress {
-    std::atomic<int64_t> begun{0}, done{0};
-  };
-  const auto progress = std::make_shared<Progress>();  // a thread that comes late finds nothing left but this
-  const auto run = [=] {
-    for (int64_t block; (block = progress->begun++) < blocks;) {
-      work(block);
-      ++progress->done;
-      progress->done.notify_one();
-    }
-  };
-  for (int64_t helpers = std::min(pool.num_threads(), blocks) - 1; helpers > 0; --helpers) {
-    auto helper = run;
-    pool.Schedule(std::move(helper));
-  }
-  run();
-  for (int64_t done; (done = progress->done) < blocks;) progress->done.wait(done);
 }
 
 // Taps of a kernel's row, and inputs, lie one behind the other, so that both are one axis.
@@ -327,16 +241,10 @@ ffi::Error WeightGradient(ffi::ThreadPool pool, Buffer maps, Buffer gradients, R
     for (int64_t element = 0; element < size; ++element)
       for (int lane = 0; lane < kVector; ++lane) parts[block * size + element] += sums[element][lane];
   });
-  std::vector<float> total(size + kVector);
+  std::vector<float> total(size);
   for (int64_t block = 0; block < blocks; ++block)
     for (int64_t element = 0; element < size; ++element) total[element] += parts[block * size + element];
-  WithElements(*result, [&](auto* to) {
-    for (int64_t element = 0; element < size; element += kVector) {
-      std::remove_pointer_t<decltype(to)> some[kVector];
-      Store(Load(&total[element]), some);
-      std::memcpy(to + element, some, std::min<int64_t>(kVector, size - element) * sizeof(*to));
-    }
-  });
+  Put(total, *result);
   return ffi::Error::Success();
 }
 

@@ -137,30 +137,6 @@ ffi::Error Product(Buffer a, Buffer b, Result result, Numbers left, Numbers righ
   });
 }
 
-// An array [..., C]; to the sums of its columns [C], a product with ones.
-ffi::Error ColumnSums(Buffer array, Result result) {
-  return Answer([&] {
-    const int64_t channels = array.dimensions().back(), rows = array.element_count() / channels;
-    const auto matrix = memory(memory::desc({rows, channels}, TypeOf(array), {channels, 1}), Engine(), array.untyped_data());
-    const auto sums = memory(memory::desc({1, channels}, TypeOf(*result), {channels, 1}), Engine(), result->untyped_data());
-    const memory::desc row({1, rows}, TypeOf(array), {rows, 1});
-    // One of each type, as long as the longest that this thread has needed.
-    static thread_local std::vector<float> wide;
-    static thread_local std::vector<uint16_t> narrow;
-    void* ones = nullptr;
-    if (TypeOf(array) == memory::data_type::f32) {
-      if (wide.size() < static_cast<size_t>(rows)) wide.resize(rows, 1.f);
-      ones = wide.data();
-    } else {
-      if (narrow.size() < static_cast<size_t>(rows)) narrow.resize(rows, 0x3F80);  // 1 in bf16: the upper half of 1.f
-      ones = narrow.data();
-    }
-    const memory left(row, Engine(), ones);
-    const dnnl::matmul::primitive_desc chosen(Engine(), row, matrix.get_desc(), sums.get_desc());
-    dnnl::matmul(chosen).execute(Stream(), {{DNNL_ARG_SRC, left}, {DNNL_ARG_WEIGHTS, matrix}, {DNNL_ARG_DST, sums}});
-  });
-}
-
 }  // namespace
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(oldmasters_convolution, Convolution,
@@ -187,5 +163,3 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(oldmasters_weight_gradient, WeightGradient,
 XLA_FFI_DEFINE_HANDLER_SYMBOL(oldmasters_product, Product,
                               ffi::Ffi::Bind().Arg<Buffer>().Arg<Buffer>().Ret<Buffer>().Attr<Numbers>("left").Attr<
                                   Numbers>("right"));
-
-XLA_FFI_DEFINE_HANDLER_SYMBOL(oldmasters_column_sums, ColumnSums, ffi::Ffi::Bind().Arg<Buffer>().Ret<Buffer>());

@@ -21,13 +21,14 @@ import jaxlib
 
 from train.cache import user_folder
 
-_SOURCES = [Path(__file__).with_name(name) for name in ("handlers.cc", "few_channels.cc")]
+_SOURCES = [Path(__file__).with_name(name) for name in ("handlers.cc", "few_channels.cc", "columns.cc")]
+_HEADER = Path(__file__).with_name("vectors.h")
 _PACKAGE = "onednn-devel-cpu-gomp"
 # dnnl_cpu_isa_avx512_core_bf16 of oneDNN's dnnl_types.h: the bits of all that a processor must have.
 _BFLOAT16 = 0xE7
 TARGETS = (
-    *("oldmasters_convolution", "oldmasters_weight_gradient", "oldmasters_product", "oldmasters_column_sums"),
-    *("oldmasters_few_channels", "oldmasters_few_channels_gradient"),
+    *("oldmasters_convolution", "oldmasters_weight_gradient", "oldmasters_product"),
+    *("oldmasters_few_channels", "oldmasters_few_channels_gradient", "oldmasters_column_sums", "oldmasters_shared_out"),
 )
 # What the compiler makes for one processor another may not know.
 _PROCESSOR = Path("/proc/cpuinfo")
@@ -74,7 +75,7 @@ def _built(installed: str) -> Path:
       subprocess.SubprocessError: it does not compile.
     """
     processor = next(line for line in _PROCESSOR.read_text().splitlines() if line.startswith("flags"))
-    made_of = (*(source.read_text() for source in _SOURCES), installed, jaxlib.__version__, sys.prefix, processor)
+    made_of = (*(source.read_text() for source in (*_SOURCES, _HEADER)), installed, jaxlib.__version__, sys.prefix, processor)
     name = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16]
     library = user_folder() / "onednn" / f"{name}.so"
     if library.exists():

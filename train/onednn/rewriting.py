@@ -40,7 +40,7 @@ def rewritten(function: Callable[..., Any], rules: Mapping[str, Rule]) -> Callab
 
     Args:
       function: of positional arguments, pytrees of arrays.
-      rules: by the name of the primitive.
+      rules: by the name of the primitive, or of the function where it is that of jax.jit.
     """
 
     @functools.wraps(function)
@@ -64,9 +64,10 @@ def _run(program: ClosedJaxpr, arguments: Sequence[Any], rules: Mapping[str, Rul
         if place in done:
             continue
         name, operands = equation.primitive.name, [read(atom) for atom in equation.invars]
-        if name in rules:
+        rule = rules.get(equation.params["name"] if name == "jit" else name)
+        if rule is not None:
             wanted, variable, behind = _wanted(equation, readers)
-            result = rules[name](equation, operands, wanted)
+            result = rule(equation, operands, wanted)
             if result is not None:
                 values[variable] = result
                 done |= behind

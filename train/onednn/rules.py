@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import JaxprEqn
 
+from models import pooling
 from train.onednn import library
 from train.onednn.rewriting import Rule, Wanted, shaped
 
@@ -124,7 +125,7 @@ def product(equation: JaxprEqn, operands: Sequence[jax.Array], wanted: Wanted) -
 
 
 def column_sums(equation: JaxprEqn, operands: Sequence[jax.Array], wanted: Wanted) -> jax.Array | None:
-    """Compute `reduce_sum` over all axes but the last, as a product with ones.
+    """Compute `reduce_sum` over all axes but the last.
 
     A gradient of biases is such a sum. XLA:CPU takes 5 times as long, in bfloat16 10 to 20 times (docs/speed-log.md).
     """
@@ -135,8 +136,17 @@ def column_sums(equation: JaxprEqn, operands: Sequence[jax.Array], wanted: Wante
     return jax.ffi.ffi_call("oldmasters_column_sums", jax.ShapeDtypeStruct(array.shape[-1:], wanted.dtype))(array)
 
 
+def shared_out(equation: JaxprEqn, operands: Sequence[jax.Array], wanted: Wanted) -> jax.Array | None:
+    """Compute models.pooling.shared_out of images: the gradient of max pooling whose windows touch."""
+    shape = shaped(equation.outvars[0])
+    if not _may(operands, wanted) or len(shape.shape) != 4 or wanted != Wanted(shape.dtype, False):
+        return None
+    return jax.ffi.ffi_call("oldmasters_shared_out", jax.ShapeDtypeStruct(shape.shape, shape.dtype))(*operands)
+
+
 RULES: dict[str, Rule] = {
     "conv_general_dilated": convolution,
     "dot_general": product,
     "reduce_sum": column_sums,
+    pooling.shared_out.__name__: shared_out,
 }

@@ -14,8 +14,9 @@ from jax import export
 from jax.experimental import serialize_executable
 
 from models import NETWORKS
+from models.arithmetic import Window
 from models.layers import BatchNorm, Convolution, Dense
-from models.pooling import Subsampling
+from models.pooling import MaxPool, Subsampling
 from train import devices
 from train.onednn import library
 
@@ -182,6 +183,38 @@ def test_few_channels_come_to_the_same_bits_each_time() -> None:
     first = program(maps, gradient)
     for _ in range(20):
         jax.tree.map(np.testing.assert_array_equal, program(maps, gradient), first)
+
+
+@pytest.mark.parametrize("dtype", sorted(library.computes()))
+@pytest.mark.parametrize(
+    ("maps", "size"),
+    [((3, 6, 8, 6), (2, 2)), ((2, 9, 4, 1), (3, 2)), ((1, 4, 6, 20), (1, 3)), ((2, 7, 7, 33), (3, 3)), ((40, 28, 28, 16), (2, 2))],
+)
+def test_the_gradient_of_touching_max_pooling(maps: Any, size: Any, dtype: str) -> None:
+    """Small whole numbers: many pixels of a window are its maximum, and 7 rows leave one over."""
+
+    def back(maps: jax.Array, gradient: jax.Array) -> jax.Array:
+        return jax.vjp(MaxPool(tuple(Window(side, side) for side in size)), maps)[1](gradient)[0]
+
+    random = np.random.default_rng(0)
+    pooled = (maps[0], maps[1] // size[0], maps[2] // size[1], maps[3])
+    operands = [jnp.asarray(random.integers(-2, 2, shape), dtype) for shape in (maps, pooled)]
+    program = devices.jit(back, dtype).lower(*operands).compile()
+    assert asked(program) == {"oldmasters_shared_out"}
+    np.testing.assert_allclose(
+        np.float32(program(*operands)), np.float32(jax.jit(back)(*operands)), rtol=2**-8 if dtype == "bfloat16" else 1e-6
+    )
+
+
+@pytest.mark.parametrize("dtype", sorted(library.computes()))
+@pytest.mark.parametrize("shape", [(3, 5), (1, 4097), (130, 1000), (7, 11, 13, 6), (70_001, 7), (256, 28, 28, 16)])
+def test_sums_of_columns(shape: Any, dtype: str) -> None:
+    array = jnp.asarray(np.random.default_rng(0).standard_normal(shape, "float32"), dtype)
+    axes = tuple(range(len(shape) - 1))
+    program = devices.jit(lambda array: jnp.sum(array, axes, dtype="float32"), dtype).lower(array).compile()
+    assert asked(program) == {"oldmasters_column_sums"}
+    exact, size = np.float64(array).sum(axes), np.abs(np.float64(array)).sum(axes)
+    assert (np.abs(program(array) - exact) <= 1e-6 * size).all()
 
 
 def other_work(images: jax.Array, kernel: jax.Array, a: jax.Array) -> list[jax.Array]:
