@@ -29,7 +29,8 @@ def get_config() -> ConfigDict:
     model.hidden = placeholder(tuple)  # lenet5 modern, lenet1d, mlp: units of each hidden dense layer
     model.dropout = placeholder(float)  # probability of zeroing a unit of a dense layer
     model.batch_norm = placeholder(bool)  # vgg: batch normalisation behind each convolution
-    model.init = placeholder(str)  # vgg: initial kernels: glorot, gaussian (as printed in the paper), he
+    # vgg, lenet5 modern, lenet1d: initial kernels: lecun, glorot, gaussian (as VGG's paper prints it), he, torch
+    model.init = placeholder(str)
 
     config.dataset = dataset = ConfigDict()
     # digits, idx:FOLDER, npz:FILE (or npz:PREFIX of _train.npz, _val.npz, _test.npz), folder:ROOT of class folders

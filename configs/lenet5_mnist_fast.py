@@ -1,6 +1,6 @@
 """LeNet-5 (61,706 parameters) to 99.0 % on MNIST in the least time from the start of the process, on CPUs.
 
-    python -m scripts.train --config=configs/lenet5_mnist_fast.py --workdir=runs/lenet5_mnist_fast \
+python -m scripts.train --config=configs/lenet5_mnist_fast.py --workdir=runs/lenet5_mnist_fast \
         --config.dataset.source=idx:FOLDER
 """
 
@@ -15,14 +15,19 @@ def get_config() -> ConfigDict:
     config.dataset.source = "idx:data/mnist"
     config.dataset.resize = "pad"
     config.dataset.validation = 0.0
+    # Of MNIST's training images so padded, and known: measuring them takes a quarter of a second.
+    config.dataset.mean, config.dataset.std = (0.1000,), (0.2752,)
+    config.dataset.covariance = (0.0757,)
+    config.model.init = "torch"
     config.optimizer.name = "adamw"
     config.optimizer.b1 = 0.7
     config.optimizer.b2 = 0.9
     config.schedule.name = "one_cycle"
     config.schedule.learning_rate = 0.01
-    config.schedule.warmup_epochs = 0.4
-    config.train.epochs = 2.0
+    config.schedule.warmup_epochs = 0.25
+    config.train.epochs = 1.25
     config.train.batch_size = 256
+    config.train.label_smoothing = 0.05
     config.evaluate.report = False
     config.log.tensorboard = False
     return config

@@ -29,6 +29,21 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
+# Of kernels; biases begin at 0.
+INITS: dict[str, Initializer] = {
+    # LeCun, Bottou, Orr and Mueller 1998, "Efficient BackProp", section 4.6: keeps the variance through linear layers.
+    "lecun": nnx.initializers.lecun_normal(),
+    # Glorot and Bengio 2010, which VGG's paper advises in the end (section 3.1): deep nets then need no net A before.
+    "glorot": nnx.initializers.glorot_uniform(),
+    # As VGG's section 3.1 has it: N(0, 0.01), 0.01 being the variance. Too much: net A's first logits are near 10^6.
+    "gaussian": nnx.initializers.normal(0.1),
+    # He et al. 2015, arXiv 1502.01852: keeps the variance through rectified layers.
+    "he": nnx.initializers.he_normal(),
+    # As torch begins: up to 1 over the square root of the number of inputs, a third of LeCun's variance.
+    "torch": nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
+}
+
+
 class Convolution(nnx.Conv, Sliding):
     """A convolution, in groups perhaps, of maps with as many dimensions as it has windows.
 

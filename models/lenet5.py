@@ -10,7 +10,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from models.geometry import windows
-from models.layers import Convolution, Dense, Dropout, Series
+from models.layers import INITS, Convolution, Dense, Dropout, Series
 from models.network import Network, NetworkError
 from models.pooling import AveragePool, MaxPool
 
@@ -44,6 +44,7 @@ class LeNet5(Network):
       hidden: units of each dense layer before the logits.
       activation: a key of `ACTIVATIONS`.
       pooling: a key of `POOLINGS`.
+      init: a key of `INITS`, for all kernels.
       dropout: probability of zeroing a unit of C5 and F6 in training.
       dtype: what the layers compute in; parameters are float32.
       rngs: where the initial parameters come from.
@@ -67,6 +68,7 @@ class LeNet5(Network):
         hidden: tuple[int, ...] = (120, 84),
         activation: str = "relu",
         pooling: str = "max",
+        init: str = "lecun",
         dropout: float = 0.0,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
@@ -77,11 +79,11 @@ class LeNet5(Network):
             counts = ", ".join(f"{name}={values}" for name, values in each.items())
             raise NetworkError(f"{counts}: must have one entry for each convolution")
         reading: tuple[Series, ...] = (Series(),) if dimensions == 1 else ()
-        number = 0
+        number, kernel_init = 0, INITS[init]
         for width, kernel, around, pool in zip(*each.values(), strict=True):
             number += 1
             window = windows(kernel, padding=around, dimensions=dimensions)
-            convolution = Convolution(self.shape[-1], width, window, dtype=dtype, rngs=rngs)
+            convolution = Convolution(self.shape[-1], width, window, dtype=dtype, kernel_init=kernel_init, rngs=rngs)
             self.add(f"C{number}", *reading, convolution, activation=activation)
             reading = ()
             if pool > 1:
@@ -91,7 +93,9 @@ class LeNet5(Network):
             number += 1
             # C5 is a convolution in the paper. Dropout stands behind each of these layers, so before the next.
             dropped = (Dropout(dropout),) if place else ()
-            dense = Dense(math.prod(self.shape), units, dtype=dtype, rngs=rngs)
+            dense = Dense(math.prod(self.shape), units, dtype=dtype, kernel_init=kernel_init, rngs=rngs)
             self.add(f"F{number}" if place else f"C{number}", *dropped, dense, activation=activation)
         dropped = (Dropout(dropout),) if hidden else ()
-        self.add("output", *dropped, Dense(math.prod(self.shape), classes, dtype=dtype, rngs=rngs))
+        self.add(
+            "output", *dropped, Dense(math.prod(self.shape), classes, dtype=dtype, kernel_init=kernel_init, rngs=rngs)
+        )

@@ -115,7 +115,7 @@ def _inside(windows: Windows) -> tuple[int, ...]:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _largest_of_tiles(x: jax.Array, windows: Windows) -> jax.Array:
-    """Return the largest value of each window of maps that touching windows cover. There is no forward mode (jax.jvp)."""
+    """Return the largest value of each of the touching windows that cover maps. There is no forward mode (jax.jvp)."""
     # Compared in float32 at least: XLA:CPU rounds to bfloat16 at each step.
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return _tiles(wide, windows).max(axis=_inside(windows)).astype(x.dtype)

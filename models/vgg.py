@@ -5,7 +5,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from models.geometry import windows
-from models.layers import BatchNorm, Convolution, Dropout, LocalResponseNorm
+from models.layers import INITS, BatchNorm, Convolution, Dropout, LocalResponseNorm
 from models.network import Network
 from models.pooling import MaxPool
 
@@ -19,14 +19,6 @@ _KERNELS = {
     "E": ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
 }
 _WIDTHS = (64, 128, 256, 512, 512)
-INITS = {
-    # The paper's own later advice, section 3.1: Glorot and Bengio 2010, under which deep nets need no net A before.
-    "glorot": nnx.initializers.glorot_uniform(),
-    # As section 3.1 has it: N(0, 0.01), 0.01 being the variance. It is too much: net A's first logits are near 10^6.
-    "gaussian": nnx.initializers.normal(0.1),
-    # He et al. 2015, arXiv 1502.01852: keeps the variance through rectified layers.
-    "he": nnx.initializers.he_normal(),
-}
 # Those of net A that start a deeper net (section 3.1): its first four convolutions and the dense layers.
 SHALLOW = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
 

@@ -10,7 +10,9 @@ compiler (the training step with this project's compiler options, and with XLA's
 scripts.train, and the bare step), run (scripts.train with its evaluations and checkpoints, and the bare step), start
 (from the start of the process to the first step, with a warm compilation cache and without one), frozen (a step with
 all convolutions frozen, and one that fine-tunes), stored (training on stored activations of the last hidden stage, and
-with that stage frozen), extraction (storing these, and inference alone); the last three on random weights.
+with that stage frozen), extraction (storing these, and inference alone); the last three on random weights. accuracy
+(--peer=torch, --config=configs/lenet5_mnist_fast.py) trains LeNet-5 on MNIST from the start of the process to the test
+figure, beside a PyTorch script.
 Leave the machine alone meanwhile.
 """
 
@@ -31,10 +33,10 @@ from configs import base
 from scripts import command, outputs
 from scripts.command_line import config_arguments
 from train import settings
-from train.benchmark import compare, own, report, workloads
+from train.benchmark import accuracy, compare, own, report, workloads
 from train.errors import UserError
 
-_SUITES = (*workloads.SUITES, *own.SUITES)
+_SUITES = (*workloads.SUITES, *own.SUITES, accuracy.SUITE)
 _SUITE = flags.DEFINE_list("suite", list(workloads.SUITES), f"What to measure, of {', '.join(_SUITES)}.")
 _MODEL = flags.DEFINE_list("model", list(workloads.NETWORKS), "train, infer: the networks.")
 _PRECISION = flags.DEFINE_list("precision", list(workloads.PRECISIONS), "train, infer: what they compute in.")
@@ -57,6 +59,8 @@ def main() -> None:
             raise UserError(f"--{flag.name}={','.join(sorted(unknown))}: must be of {', '.join(choices)}")
     if _CHECK.value and not (_PEER.value and "train" in _SUITE.value):
         raise UserError("--check: needs --peer, whom to compare with, and --suite=train")
+    if accuracy.SUITE in _SUITE.value and not _PEER.value:
+        raise UserError(f"--suite={accuracy.SUITE}: needs --peer, whom to compare with")
     package = compare.PEERS[_PEER.value][1] if _PEER.value else "jaxlib"
     if importlib.util.find_spec(package) is None:
         raise UserError(f'--peer={_PEER.value}: is not installed; pip install -e ".[bench]"')
@@ -71,6 +75,12 @@ def main() -> None:
             row = own.measure(suite, config, launch, _REPEATS.value)
             rows.append({"model": config.model.name, "precision": config.precision, **row})
             print(report.own_row(row, own.SUITES[suite][0]), flush=True)
+            continue
+        if suite == accuracy.SUITE:
+            config = flags.FLAGS.config
+            row = accuracy.measure(config, launch, _REPEATS.value, threads)
+            rows.append({"model": config.model.name, "precision": config.precision, **row})
+            print(report.own_row(row, "seconds_in_all"), flush=True)
             continue
         config_text = settings.to_json(base.get_config())
         for work in (workloads.Workload(suite, model, to) for model in _MODEL.value for to in _PRECISION.value):

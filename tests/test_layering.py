@@ -69,13 +69,14 @@ def importers(package: str) -> set[str]:
 def test_torch_is_the_peers_alone_and_tensorflow_the_builders() -> None:
     there = {package: importers(package) for package in PEERS}
     assert there == {
-        "torch": {"torch_side", "torch_networks"},
+        "torch": {"torch_side", "torch_networks", "torch_mnist"},
         "tensorflow": {"tfds_build"},
         "keras": set(),
         "onnxruntime": set(),
     }
     named = {"train.benchmark.torch_side", "train.benchmark.torch_networks"}
-    assert not any(name in file.read_text() for file in FILES for name in named if file.stem not in ("torch_side",))
+    peers = ("torch_side", "torch_mnist")
+    assert not any(name in file.read_text() for file in FILES for name in named if file.stem not in peers)
 
 
 def test_what_an_extra_brings_is_imported_where_it_is_needed() -> None:

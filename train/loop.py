@@ -21,7 +21,7 @@ from train.feed import training_batches
 from train.meter import Meter
 from train.prepare import prepare
 from train.progress import Display
-from train.report import writing
+from train.report import files as report
 from train.run import CONFIG, ENVIRONMENT, METRICS, RESULT, MetricsLog, RunFolder, lock, read_metrics
 from train.signals import InterruptedRun, Signals
 from train.transfer import adopting, net_a, table
@@ -64,7 +64,7 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
     with lock(workdir):
         folder = RunFolder.create(workdir, config, environment.describe(config.dataset.source, data, given_layers))
         if folder.result is None:
-            writing.remove(workdir)  # of a run that is made longer, that of the shorter one
+            report.remove(workdir)  # of a run that is made longer, that of the shorter one
             counts = folder.environment["data"]["counts"]
             print(
                 f"{config.model.name}: {network.count_parameters(params):,} parameters, {_origin(config)}, "
@@ -88,7 +88,9 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
                 ) from error
         else:
             print(f"{workdir}: this run is finished")
-        if config.evaluate.report and not writing.is_written(workdir):
+        if config.evaluate.report and not report.is_written(workdir):
+            from train.report import writing  # what draws is loaded by those alone who want a report
+
             for line in writing.write(folder, load_network(folder, mesh), data, mesh):
                 print(line)
     assert folder.result is not None

@@ -1,7 +1,8 @@
 """From a completed config to a network."""
 
+import functools
 import hashlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,13 +19,33 @@ PyTree = Any
 Described = tuple[nnx.GraphDef, PyTree, PyTree]
 
 
+class _Choice(NamedTuple):
+    """What of a config makes a network."""
+
+    name: str
+    variant: str
+    options: tuple[tuple[str, Any], ...]
+    image_size: int
+    channels: int
+    classes: int
+    precision: str
+
+
+def _choice(config: ConfigDict) -> _Choice:
+    model, dataset = config.model, config.dataset
+    chosen = ("name", "variant")
+    options = tuple((name, value) for name, value in model.items() if name not in chosen and value is not None)
+    sizes = (dataset.image_size, dataset.channels, dataset.classes)
+    return _Choice(model.name, model.variant, options, *sizes, config.precision)
+
+
 def build(config: ConfigDict, key: jax.Array) -> Described:
     """Return the network as (graph, parameters, batch statistics); the latter two are nested dicts of arrays.
 
     Raises:
       UserError: the network cannot take images of config.dataset.image_size, or answer with config.dataset.classes.
     """
-    return split(_module(config, key))
+    return split(_module(_choice(config), key))
 
 
 def describe(config: ConfigDict) -> Described:
@@ -33,25 +54,27 @@ def describe(config: ConfigDict) -> Described:
     Raises:
       UserError: as `build`.
     """
-    return split(nnx.eval_shape(lambda: _module(config, jax.random.key(0))))
+    return jax.tree.map(lambda leaf: leaf, _described(_choice(config)))  # in dicts of its own
 
 
-def _module(config: ConfigDict, key: jax.Array) -> Network:
-    network = NETWORKS[config.model.name][config.model.variant]
-    chosen = ("name", "variant")
-    options = {name: value for name, value in config.model.items() if name not in chosen and value is not None}
-    size = config.dataset.image_size
+@functools.lru_cache(maxsize=8)  # a launch asks several times, and each takes as long as a step
+def _described(choice: _Choice) -> Described:
+    return split(nnx.eval_shape(lambda: _module(choice, jax.random.key(0))))
+
+
+def _module(choice: _Choice, key: jax.Array) -> Network:
     try:
-        return network(
-            image_size=size,
-            channels=config.dataset.channels,
-            classes=config.dataset.classes,
-            dtype=config.precision,
+        return NETWORKS[choice.name][choice.variant](
+            image_size=choice.image_size,
+            channels=choice.channels,
+            classes=choice.classes,
+            dtype=choice.precision,
             rngs=nnx.Rngs(key),
-            **options,
+            **dict(choice.options),
         )
     except GeometryError as error:
-        raise UserError(f"config.dataset.image_size={size}: too small for {config.model.name}: {error}") from error
+        where = f"config.dataset.image_size={choice.image_size}: too small for {choice.name}"
+        raise UserError(f"{where}: {error}") from error
     except NetworkError as error:
         raise UserError(f"config.model: {error}") from error
 

@@ -15,9 +15,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from models import NETWORKS, full_name
-from models.layers import ACTIVATIONS
+from models.layers import ACTIVATIONS, INITS
 from models.lenet5 import POOLINGS
-from models.vgg import INITS
 from train.data.activations import STORED_TYPES
 from train.data.resize import RESIZES
 from train.errors import UserError, nearest

@@ -8,11 +8,13 @@ from rich.table import Table
 
 
 def own_row(row: dict[str, Any], unit: str) -> str:
-    """Return the lines of a row of own.py."""
+    """Return the lines of a row of own.py or accuracy.py."""
     lines = []
     for prefix in ("", "peer_"):
         low, high = row[f"{prefix}spread"]
         figure = f"{row[prefix + unit]:9,.1f} {unit.replace('_', ' ')}  ({low:,.1f} to {high:,.1f})"
+        if f"{prefix}accuracy" in row:
+            figure += f"; accuracy {row[f'{prefix}accuracy']:.2%}"
         lines.append(f"{row['suite']:9} {row[prefix + 'setting']:25} {figure}")
     return "\n".join([*lines, f"{row['suite']:9} {'ratio':25} {row['ratio']:9.2f}"])
 

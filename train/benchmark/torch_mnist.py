@@ -16,7 +16,7 @@ from train.benchmark.torch_networks import NETWORKS
 from train.data.examples import Examples
 from train.data.idx import read_folder
 
-EPOCHS, BATCH, RATE, BETAS, RISE, EPSILON = 2.0, 256, 0.01, (0.7, 0.9), 0.2, 1e-8
+EPOCHS, BATCH, RATE, BETAS, RISE, SMOOTHING = 1.25, 256, 0.01, (0.7, 0.9), 0.2, 0.05
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 # Of MNIST's training images padded to 32x32, pixels being 0..1.
 _MEAN, _STD = 0.1000, 0.2752
@@ -30,20 +30,21 @@ def main(folder: str, seed: str, threads: str, layout: str) -> None:
     images, labels = splits["train"]
     steps = -(-int(EPOCHS * len(images)) // BATCH)
     network = NETWORKS["lenet5"](1, 10, 0.0).to(memory_format=LAYOUTS[layout])
-    optimizer = torch.optim.AdamW(network.parameters(), RATE, BETAS, EPSILON, weight_decay=0.0, fused=True)
+    optimizer = torch.optim.AdamW(network.parameters(), RATE, BETAS, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, RATE, steps, pct_start=RISE, cycle_momentum=False, div_factor=10, final_div_factor=1000
     )
     epochs = [torch.randperm(len(images)) for _ in range(-(-steps * BATCH // len(images)))]
     for batch in torch.cat(epochs).split(BATCH)[:steps]:
-        loss = torch.nn.functional.cross_entropy(network(images[batch]), labels[batch])
+        loss = torch.nn.functional.cross_entropy(network(images[batch]), labels[batch], label_smoothing=SMOOTHING)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         schedule.step()
     images, labels = splits["test"]
     with torch.inference_mode():
-        rightly = sum((network(x).argmax(1) == y).sum().item() for x, y in zip(images.split(500), labels.split(500)))
+        logits = torch.cat([network(some) for some in images.split(500)])
+        rightly = (logits.argmax(1) == labels).sum().item()
     print(json.dumps({"accuracy": rightly / len(images)}))
 
 

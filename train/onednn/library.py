@@ -75,7 +75,13 @@ def _built(installed: str) -> Path:
       subprocess.SubprocessError: it does not compile.
     """
     processor = next(line for line in _PROCESSOR.read_text().splitlines() if line.startswith("flags"))
-    made_of = (*(source.read_text() for source in (*_SOURCES, _HEADER)), installed, jaxlib.__version__, sys.prefix, processor)
+    made_of = (
+        *(source.read_text() for source in (*_SOURCES, _HEADER)),
+        installed,
+        jaxlib.__version__,
+        sys.prefix,
+        processor,
+    )
     name = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16]
     library = user_folder() / "onednn" / f"{name}.so"
     if library.exists():

@@ -1,8 +1,5 @@
 """The report's files, in a run folder: report.html, and in report/ its figures and lists."""
 
-import contextlib
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +9,16 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from train.data.roles import Dataset
-from train.errors import UserError
 from train.lecture import drawing as to_scale
 from train.lecture import summary
 from train.network import Described
 from train.pages import drawing
 from train.pages.page import encoded as encode
 from train.report import calibration, confusion, curves, duplicates, inside, mistakes, neighbourhood, page
+from train.report.files import FIGURES, PAGE, named
 from train.report.findings import Findings, OfTest, find
 from train.run import RunFolder, to_json, write_whole
 
-PAGE, FIGURES = "report.html", "report"
 # Everything that may stand in the folder of figures; what an earlier report has left there and this one has not, goes.
 _FIGURES = (
     *("calibration", "confusion", "curves", "duplicates", "filters"),
@@ -61,36 +57,17 @@ def write(run: RunFolder, described: Described, data: Dataset, mesh: Mesh) -> li
     html = page.build(found, drawn, to_scale.draw(network, "svg"))
     files = {f"{name}.png": picture for name, picture in pictures.items()}
     files |= {f"{name}.json": to_json(content).encode() for name, content in lists.items()}
-    with _named(folder):
+    with named(folder):
         folder.mkdir(exist_ok=True)
     for name in (f"{name}{kind}" for name in _FIGURES for kind in (".png", ".json")):
-        with _named(folder / name):
+        with named(folder / name):
             if name in files:
                 write_whole(folder / name, files[name])
             else:
                 (folder / name).unlink(missing_ok=True)
-    with _named(run.path / PAGE):
+    with named(run.path / PAGE):
         write_whole(run.path / PAGE, encode(html))
     return [*lines, f"report: {run.path / PAGE}"]
-
-
-def remove(folder: Path) -> None:
-    """Remove the page: the run is not, or no longer, what it shows."""
-    with _named(folder / PAGE):
-        (folder / PAGE).unlink(missing_ok=True)
-
-
-def is_written(folder: Path) -> bool:
-    """Return whether all of it is there."""
-    return (folder / PAGE).is_file()  # the last of its files
-
-
-@contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({os.strerror(error.errno or 0)})") from error
 
 
 def _draw(found: Findings) -> dict[str, drawing.Drawn]:
