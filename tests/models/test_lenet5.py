@@ -19,6 +19,13 @@ def network() -> LeNet5:
     return LeNet5(rngs=nnx.Rngs(0))
 
 
+def test_initial_kernels_are_as_chosen() -> None:
+    deviations = {"lecun": 1, "he": 2**0.5, "torch": 3**-0.5}  # times the root of the inputs' number; test_published.py
+    for init, deviation in deviations.items():
+        kernel = LeNet5(init=init, rngs=nnx.Rngs(0)).C5.kernel[...]
+        assert kernel.std() * 400**0.5 == pytest.approx(deviation, rel=0.02)
+
+
 def test_stages_have_the_papers_names_and_sizes(network: LeNet5) -> None:
     stages = {name: activation.shape[1:] for name, activation in network.stages(images())}
     assert stages == {

@@ -82,6 +82,8 @@ def test_caffe_rounds_up_where_it_matters() -> None:
         ("gaussian", lambda inputs, outputs: 0.1),  # section 3.1: variance 0.01
         ("glorot", lambda inputs, outputs: (2 / (inputs + outputs)) ** 0.5),  # Glorot and Bengio 2010, equation 16
         ("he", lambda inputs, outputs: (2 / inputs) ** 0.5),  # He et al. 2015, equation 10
+        ("lecun", lambda inputs, outputs: inputs**-0.5),  # LeCun et al. 1998, "Efficient BackProp", equation 16
+        ("torch", lambda inputs, outputs: (3 * inputs) ** -0.5),  # torch.nn.Linear's: uniform within inputs ** -0.5
     ],
 )
 def test_vggs_initial_kernels(init: str, deviation) -> None:
@@ -91,5 +93,5 @@ def test_vggs_initial_kernels(init: str, deviation) -> None:
         taps = int(np.prod(kernel.shape[:-2]))
         assert kernel.std() == pytest.approx(deviation(taps * kernel.shape[-2], taps * kernel.shape[-1]), rel=0.05)
         assert not np.asarray(getattr(network, name).bias[...]).any()
-        if init == "glorot":  # uniform: no value lies beyond the square root of three deviations
+        if init in ("glorot", "torch"):  # uniform: no value lies beyond the square root of three deviations
             assert np.abs(kernel).max() <= 3**0.5 * deviation(taps * kernel.shape[-2], taps * kernel.shape[-1])
