@@ -24,7 +24,8 @@ from train.data.activations import Activations
 from train.data.roles import Dataset
 from train.errors import UserError
 from train.evaluate import make_evaluator
-from train.report import files, findings, writing
+from train.report import findings, writing
+from train.report.files import is_written
 from train.run import METRICS, RunFolder
 
 LISTS = ["calibration", "confusion", "duplicates", "mistakes"]
@@ -169,7 +170,7 @@ def test_a_folder_that_cannot_be_written_is_named(
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(UserError, match=rf"{folder}/report/c\w+\.png.*cannot be written \(No space left on device\)"):
         writing.write(RunFolder(folder), made[1], made[2], devices.make_mesh(1))
-    assert not files.is_written(folder)
+    assert not is_written(folder)
     assert names_of(folder) == []
 
 
