@@ -5,10 +5,11 @@
 
 FOLDER holds the four files of MNIST in IDX format, gzipped or not.
 Expected: 99.00 % on the 10,000 test images (mean of five seeds, 98.92 to 99.12), in 6.5 to 7.6 s from the start of the
-process to its end on two CPU cores, with the extra `onednn` and compiled programs in the cache; 10 to 12 s the first time.
-After tuomaso/train_mnist_fast: Adam with a short memory, one cycle, the maximum before the activation. Initial kernels of
-a third of the usual variance and smoothed labels gain 0.05 to 0.1 points each. All 60,000 images are trained on, and none
-chooses a checkpoint: there is but the last. The test images helped to choose the recipe (docs/training-log.md).
+process to its end on two CPU cores, with the extra `onednn` and compiled programs in the cache; 10 to 12 s the first
+time. After tuomaso/train_mnist_fast: Adam with a short memory, one cycle, the maximum before the activation. Initial
+kernels of a third of the usual variance and smoothed labels gain 0.05 to 0.1 points each. All 60,000 images are trained
+on, and none chooses a checkpoint: there is but the last. The test images helped to choose the recipe
+(docs/training-log.md).
 """
 
 from ml_collections import ConfigDict
