@@ -23,7 +23,7 @@ _MEAN, _STD = 0.1000, 0.2752
 
 
 def main(folder: str, seed: str, threads: str, layout: str) -> None:
-    """Train, test, and print accuracy and images as JSON."""
+    """Train, test, and print the accuracy as JSON."""
     torch.set_num_threads(int(threads))
     torch.manual_seed(int(seed))
     splits = {split: _placed(examples, LAYOUTS[layout]) for split, examples in read_folder(Path(folder)).items()}

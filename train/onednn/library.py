@@ -74,7 +74,7 @@ def _built(installed: str) -> Path:
       OSError: there is no compiler, or the folder cannot be written.
       subprocess.SubprocessError: it does not compile.
     """
-    processor = next(line for line in _PROCESSOR.read_text().splitlines() if line.startswith("flags"))
+    processor = next((line for line in _PROCESSOR.read_text().splitlines() if line.startswith("flags")), "")
     made_of = (
         *(source.read_text() for source in (*_SOURCES, _HEADER)),
         installed,
