@@ -36,6 +36,7 @@ def get_config() -> ConfigDict:
     config.train.epochs = 1.25
     config.train.batch_size = 256
     config.train.label_smoothing = 0.05
+    config.evaluate.every_epochs = config.train.epochs  # one checkpoint, at the end
     config.evaluate.report = False
     config.log.tensorboard = False
     return config

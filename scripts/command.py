@@ -79,6 +79,7 @@ def launch(main: Callable[..., None], *, config: str | None = None, takes: str |
 
     # What has been imported is no garbage, and looking through it once more at the end takes a third of a second.
     gc.freeze()
+    gc.enable()  # scripts/__init__.py had turned it off
     # config_flags wants the file before the keys; people need not know.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: not argument.startswith(("--config=", "-config=")))
     app.run(run, flags_parser=parse)
