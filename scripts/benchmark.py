@@ -10,7 +10,8 @@ compiler (the training step with this project's compiler options, and with XLA's
 scripts.train, and the bare step), run (scripts.train with its evaluations and checkpoints, and the bare step), start
 (from the start of the process to the first step, with a warm compilation cache and without one), frozen (a step with
 all convolutions frozen, and one that fine-tunes), stored (training on stored activations of the last hidden stage, and
-with that stage frozen), extraction (storing these, and inference alone); the last three on random weights. accuracy
+with that stage frozen), extraction (storing these, and inference alone), evaluation (of all training images, and its
+step alone); the last four on random weights. accuracy
 (--peer=torch, --config=configs/lenet5_mnist_fast.py) trains LeNet-5 on MNIST from the start of the process to the test
 figure, beside a PyTorch script.
 Leave the machine alone meanwhile.

@@ -33,8 +33,7 @@ def test_nothing_but_the_peer_loads_torch_and_nothing_tensorflow_where_they_are_
     names = [
         ".".join(file.relative_to(CHECKOUT).with_suffix("").parts)
         for file in FILES
-        if file.stem not in TORCH
-        and file.parent.name != "scripts"  # each script defines flags of the same names
+        if file.stem not in TORCH and file.parent.name != "scripts"  # each script defines flags of the same names
     ]
     code = f"import importlib, sys\nfor name in {names}: importlib.import_module(name)\n"
     code += f"print({set(PEERS)} & sys.modules.keys())"

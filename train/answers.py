@@ -114,7 +114,7 @@ def make_answerer(
 
     def answer(params: PyTree, stats: PyTree, images: Read) -> Answers:
         size = -(-min(config.evaluate.batch_size, images.total) // each) * each  # as many for each device
-
+        params = network.narrowed(params, config.precision)
         most = max(_FOLDED, _MOST_BYTES // (4 * images.total * max(1, len(stages))))
         folded = tuple(name for name in stages if units[name] > most)
 

@@ -1,12 +1,13 @@
 """Batches on the devices: drawn from images that lie there, or decoded on the host while the device computes."""
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from train import devices
@@ -50,12 +51,17 @@ def training_batches(
                 yield (jax.device_put(batch, places) for batch in batches)
             return
     everything = images.all() if isinstance(images, Activations) else images
-    resident = jax.device_put(everything, devices.replicated(mesh))
-    draw = jax.jit(lambda examples, indices: jax.tree.map(lambda x: x[indices], examples), out_shardings=places)
+    resident, draw = jax.device_put(everything, devices.replicated(mesh)), _draw(places)
     yield (
         draw(resident, batch_indices(images.total, config.train.batch_size, config.seed, step, views))
         for step in range(first, last)
     )
+
+
+@functools.cache  # so that each evaluation finds it compiled
+def _draw(places: NamedSharding) -> Callable[[Examples, np.ndarray], Examples]:
+    """Return what takes a batch out of examples that lie on the devices."""
+    return jax.jit(lambda examples, indices: jax.tree.map(lambda x: x[indices], examples), out_shardings=places)
 
 
 def _stored_batch(images: Activations, config: ConfigDict, step: int) -> Examples:
@@ -76,17 +82,22 @@ def batches_in_order(
       first: the number of the batch that it begins with.
     """
     places = devices.by_batch(mesh)
+    all_count = jax.device_put(np.ones(batch_size, bool), places)
 
-    def counted(number: int) -> np.ndarray:
-        return np.arange(number * batch_size, (number + 1) * batch_size) < images.total
+    def counted(number: int) -> jax.Array:
+        left = images.total - number * batch_size
+        return all_count if left >= batch_size else jax.device_put(np.arange(batch_size) < left, places)
 
     if isinstance(images, Photos):
         make = BatchesInOrder(images, config.dataset, batch_size)
         # By threads: workers take seconds to start, at each evaluation.
         with stream(make, first, len(make), 0) as batches:
             for number, batch in enumerate(batches, start=first):
-                yield jax.device_put((batch, counted(number)), places)
+                yield jax.device_put(batch, places), counted(number)
         return
+    # Images in memory go to the devices at once: a small network's batch takes as long to be put there as to be computed.
+    resident = jax.device_put(images, devices.replicated(mesh)) if isinstance(images, Examples) else None
     for number in range(first, -(-images.total // batch_size)):
-        index = np.arange(number * batch_size, (number + 1) * batch_size)
-        yield jax.device_put((images.take(np.minimum(index, images.total - 1)), counted(number)), places)
+        index = np.minimum(np.arange(number * batch_size, (number + 1) * batch_size), images.total - 1)
+        batch = jax.device_put(images.take(index), places) if resident is None else _draw(places)(resident, index)
+        yield batch, counted(number)

@@ -153,6 +153,20 @@ def digests(params: PyTree, stats: PyTree) -> dict[str, str]:
     return found
 
 
+def narrowed(params: PyTree, precision: str) -> PyTree:
+    """Return parameters whose kernels are in what layers compute in, so that this is not done anew for each batch.
+
+    Biases and what normalisation multiplies by stay float32: they are few.
+    """
+    if precision == "float32":
+        return params
+
+    def narrow(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        return leaf.astype(precision) if path[-1].key == "kernel" else leaf
+
+    return jax.tree_util.tree_map_with_path(narrow, params)
+
+
 def count_parameters(params: PyTree) -> int:
     """Return how many numbers the parameters hold."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

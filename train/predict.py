@@ -21,7 +21,7 @@ from train.data import decode
 from train.data.resize import middle_box, resize
 from train.data.transforms import normalise
 from train.errors import UserError
-from train.network import PyTree
+from train.network import PyTree, narrowed
 from train.run import RunFolder
 
 _T = TypeVar("_T")
@@ -123,6 +123,7 @@ def predict(folder: RunFolder, images: Sequence[str], top: int) -> Iterator[Pred
     """
     config, mesh = folder.config, devices.make_mesh(None)
     graph, params, stats = load_network(folder, mesh)
+    params = narrowed(params, config.precision)
     classes = settings.class_names(config.dataset)
 
     def rank(params: PyTree, stats: PyTree, batch: jax.Array) -> tuple[jax.Array, jax.Array]:

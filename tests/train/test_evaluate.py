@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 
 from train import devices, network, settings
 from train.data import dataset
-from train.evaluate import make_evaluator
+from train.evaluate import make_eval_step, make_evaluator
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 360, 500])
@@ -39,3 +39,18 @@ def test_top5_of_fewer_classes_is_all(config: ConfigDict) -> None:
     figures = make_evaluator(graph, config, devices.make_mesh(1))(params, stats, few)
     assert figures["top5_accuracy"] == 1
     assert figures["accuracy"] < 1
+
+
+def test_narrow_kernels_answer_as_wide_ones_do(config: ConfigDict) -> None:
+    config.model.update(name="lenet5", hidden=None)
+    config.dataset.image_size = 32
+    config.precision = "bfloat16"
+    settings.resolve(config)
+    test = dataset.load(config.dataset).test
+    graph, params, stats = network.build(config, jax.random.key(0))
+    narrow = network.narrowed(params, "bfloat16")
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(narrow)} == {"bfloat16", "float32"}
+    step = devices.jit(make_eval_step(graph, config), "bfloat16")
+    counted = np.ones(test.total, bool)
+    assert jax.device_get(step(params, stats, *test, counted)) == jax.device_get(step(narrow, stats, *test, counted))
+    assert network.narrowed(params, "float32") is params

@@ -99,22 +99,28 @@ def _best_peer(work: Workload, peer: str, threads: int) -> Iterator[tuple[Side, 
     """Yield the peer's process in the fastest of its settings, and what it says, with `tried`: images/s of all."""
     module, _ = PEERS[peer]
     tried: dict[str, float | str] = {}
-    figures: dict[tuple[bool, bool], float] = {}
-    for channels_last, compiled in itertools.product((False, True), repeat=2):
+    figures: dict[tuple[bool, ...], float] = {}
+    narrow = (False, True) if (work.suite, work.precision) == ("infer", "bfloat16") else (False,)
+
+    def prepared(side: Side, chosen: tuple[bool, ...]) -> dict[str, Any]:
+        return side.ask(
+            "prepare", workload=work, **dict(zip(("channels_last", "compiled", "narrow"), chosen, strict=True))
+        )
+
+    for chosen in itertools.product((False, True), (False, True), narrow):
         with Side(module, threads) as side:
             try:
-                ready = side.ask("prepare", workload=work, channels_last=channels_last, compiled=compiled)
+                ready = prepared(side, chosen)
             except UserError as error:
-                if not compiled:
+                if not chosen[1]:
                     raise
                 tried["compiled"] = str(error)  # it takes a C++ compiler
                 continue
             trials = [side.ask("measure", seconds=_TRIAL)["images_per_second"] for _ in range(2)]
-        tried[ready["setting"]] = figures[channels_last, compiled] = max(trials)
-    channels_last, compiled = max(figures, key=figures.__getitem__)
+        tried[ready["setting"]] = figures[chosen] = max(trials)
+    chosen = max(figures, key=figures.__getitem__)
     with Side(module, threads) as side:
-        ready = side.ask("prepare", workload=work, channels_last=channels_last, compiled=compiled)
-        yield side, ready | {"tried": tried}
+        yield side, prepared(side, chosen) | {"tried": tried}
 
 
 def check(work: Workload, config: str, peer: str, threads: int) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class _JaxSide(Measured):
             self.step, compile_seconds = step, prepared.compile_seconds
         else:
             graph, params, stats = _built(experiment)
+            params = network.narrowed(params, work.precision)  # once, as evaluation does
 
             def logits(params: PyTree, stats: PyTree, images: jax.Array) -> jax.Array:
                 return nnx.merge(graph, params, stats)(normalise(images, experiment.dataset))

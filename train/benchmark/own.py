@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from train.benchmark import maps, transfer
+from train.benchmark import maps, passes, transfer
 from train.benchmark.bare_step import Measurement, bare_step
 from train.errors import UserError
 from train.run import CONFIG, METRICS, RESULT
@@ -87,7 +87,7 @@ SUITES: Mapping[str, tuple[str, Callable[[ConfigDict, Launch], dict[str, Measure
     "run": ("images_per_second", _run),  # the same with start, evaluations and checkpoints, and the bare step
     **{
         name: ("images_per_second", partial(_in_process, make))
-        for name, make in (transfer.SUITES | maps.SUITES).items()
+        for name, make in (transfer.SUITES | passes.SUITES | maps.SUITES).items()
     },
     "start": ("seconds_to_first_step", _start),  # from the start of the process, compiled programs kept or not
 }

@@ -157,7 +157,7 @@ def _write_all(
         write_whole(path / UNFINISHED, to_json(manifest))  # last: from here on, others are compared with it
     dtype = jnp.dtype(manifest["dtype"])
     everywhere = devices.replicated(mesh)
-    params, stats = jax.device_put(part[1:], everywhere)
+    params, stats = jax.device_put((network.narrowed(part[1], config.precision), part[2]), everywhere)
 
     @functools.cache  # one for all splits that are prepared alike
     def program(views: bool) -> Callable[..., Any]:

@@ -1,15 +1,15 @@
-"""The suites of transfer learning measure what they say; the figures themselves stand in docs/speed-log.md."""
+"""The suites of transfer learning and of passes measure what they say; the figures themselves stand in docs/speed-log.md."""
 
 import pytest
 from ml_collections import ConfigDict
 
-from train.benchmark import bare_step, transfer
+from train.benchmark import bare_step, passes, transfer
 from train.errors import UserError
 
 
 @pytest.fixture
 def lenet(config: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> ConfigDict:
-    monkeypatch.setattr(transfer, "_SECONDS", 0.01)
+    monkeypatch.setattr(passes, "_SECONDS", 0.01)
     monkeypatch.setattr(bare_step.bare_step, "__defaults__", (None, None, 0.01))
     config.model.update(name="lenet5", hidden=None)
     config.dataset.image_size = 32
@@ -23,10 +23,11 @@ def lenet(config: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> ConfigDict:
         ("frozen", ["frozen to S4", "finetune"]),
         ("stored", ["stored F6", "frozen to F6"]),
         ("extraction", ["extraction of F6", "inference"]),
+        ("evaluation", ["evaluation", "its step"]),
     ],
 )
 def test_both_sides_are_measured(lenet: ConfigDict, suite: str, sides: list[str]) -> None:
-    made = transfer.SUITES[suite](lenet)
+    made = (transfer.SUITES | passes.SUITES)[suite](lenet)
     assert list(made) == sides
     assert all(side() > 0 for side in made.values())
 
