@@ -4,11 +4,11 @@
         --config.dataset.source=idx:FOLDER
 
 FOLDER holds the four files of MNIST in IDX format, gzipped or not.
-Expected: 99.00 % on the 10,000 test images (mean of five seeds, 98.92 to 99.12), in 5.5 s (5.0 to 6.7) from the start of the
-process to its end on two CPU cores, with the extra `onednn` and compiled programs in the cache; 10 to 12 s the first
-time. After tuomaso/train_mnist_fast: Adam with a short memory, one cycle, the maximum before the activation. Initial
-kernels of a third of the usual variance and smoothed labels gain 0.05 to 0.1 points each. All 60,000 images are trained
-on, and none chooses a checkpoint: there is but the last. The test images helped to choose the recipe
+Expected: 99.00 % on the 10,000 test images (mean of five seeds, 98.92 to 99.12), in 5.5 s (5.0 to 6.7) from the start
+of the process to its end on two CPU cores, with the extra `onednn` and compiled programs in the cache; 10 to 12 s the
+first time. After tuomaso/train_mnist_fast: Adam with a short memory, one cycle, the maximum before the activation.
+Initial kernels of a third of the usual variance and smoothed labels gain 0.05 to 0.1 points each. All 60,000 images
+are trained on, and none chooses a checkpoint: there is but the last. The test images helped to choose the recipe
 (docs/training-log.md).
 """
 

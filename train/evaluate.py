@@ -81,7 +81,7 @@ def make_evaluator(
             parts.append(compiled(params, stats, *batch, counted))
             jax.block_until_ready(parts[-AHEAD:][0])
         total = np.sum(jax.device_get(parts), axis=0, dtype=np.float64) / images.total
-        return dict(zip(names, total.tolist(), strict=True)) | {"count": images.total}
+        return {name: float(share) for name, share in zip(names, total, strict=True)} | {"count": images.total}
 
     return evaluate
 

@@ -95,7 +95,7 @@ def batches_in_order(
             for number, batch in enumerate(batches, start=first):
                 yield jax.device_put(batch, places), counted(number)
         return
-    # Images in memory go to the devices at once: a small network's batch takes as long to be put there as to be computed.
+    # Images in memory go to the devices at once: putting a small network's batch there costs a part of computing it.
     resident = jax.device_put(images, devices.replicated(mesh)) if isinstance(images, Examples) else None
     for number in range(first, -(-images.total // batch_size)):
         index = np.minimum(np.arange(number * batch_size, (number + 1) * batch_size), images.total - 1)

@@ -99,10 +99,10 @@ def _best_peer(work: Workload, peer: str, threads: int) -> Iterator[tuple[Side, 
     """Yield the peer's process in the fastest of its settings, and what it says, with `tried`: images/s of all."""
     module, _ = PEERS[peer]
     tried: dict[str, float | str] = {}
-    figures: dict[tuple[bool, ...], float] = {}
+    figures: dict[tuple[bool, bool, bool], float] = {}
     narrow = (False, True) if (work.suite, work.precision) == ("infer", "bfloat16") else (False,)
 
-    def prepared(side: Side, chosen: tuple[bool, ...]) -> dict[str, Any]:
+    def prepared(side: Side, chosen: tuple[bool, bool, bool]) -> dict[str, Any]:
         return side.ask(
             "prepare", workload=work, **dict(zip(("channels_last", "compiled", "narrow"), chosen, strict=True))
         )

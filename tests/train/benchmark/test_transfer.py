@@ -1,4 +1,4 @@
-"""The suites of transfer learning and of passes measure what they say; the figures themselves stand in docs/speed-log.md."""
+"""The suites of transfer learning and of passes measure what they say; their figures stand in docs/speed-log.md."""
 
 import pytest
 from ml_collections import ConfigDict
