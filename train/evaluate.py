@@ -80,8 +80,9 @@ def make_evaluator(
         for batch, counted in batches_in_order(images, config, mesh, min(size, enough)):
             parts.append(compiled(params, stats, *batch, counted))
             jax.block_until_ready(parts[-AHEAD:][0])
-        total = np.sum(jax.device_get(parts), axis=0, dtype=np.float64) / images.total
-        return {name: float(share) for name, share in zip(names, total, strict=True)} | {"count": images.total}
+        totals: np.ndarray = np.sum(jax.device_get(parts), axis=0, dtype=np.float64)
+        shares = (totals / images.total).tolist()
+        return dict(zip(names, shares, strict=True)) | {"count": images.total}
 
     return evaluate
 
