@@ -80,7 +80,7 @@ def make_evaluator(
         for batch, counted in batches_in_order(images, config, mesh, min(size, enough)):
             parts.append(compiled(params, stats, *batch, counted))
             jax.block_until_ready(parts[-AHEAD:][0])
-        totals: np.ndarray = np.sum(jax.device_get(parts), axis=0, dtype=np.float64)
+        totals = np.stack(jax.device_get(parts)).sum(axis=0, dtype=np.float64)
         shares = (totals / images.total).tolist()
         return dict(zip(names, shares, strict=True)) | {"count": images.total}
 
