@@ -67,6 +67,10 @@ def get_config() -> ConfigDict:
     augment.pad_and_crop = 0  # pixels of mirrored border, of which a crop takes a part
     augment.flip = False  # left and right, every other image
     augment.random_resized_crop = 0.0  # smallest share of a photo's area that a random crop keeps; 0 switches it off
+    augment.scale_jitter = ()  # least and most pixels that a photo's shorter side is scaled to before a random crop
+    augment.trivial_augment = False  # one of fourteen changes of shape or colour, by any amount
+    augment.mixup = 0.0  # parameter of the Beta distribution by which two images are blended; 0 switches it off
+    augment.cutmix = 0.0  # the same, of the share that a rectangle of another image takes
     augment.color_noise = 0.0  # deviation of AlexNet's colour noise, in deviations of each principal component
 
     config.optimizer = optimizer = ConfigDict()
@@ -110,7 +114,8 @@ def get_config() -> ConfigDict:
     transfer.net_a = placeholder(str)
 
     config.mesh = mesh = ConfigDict()
-    mesh.data = placeholder(int)  # devices that share a batch; by default all there are
+    mesh.data = placeholder(int)  # groups of devices; by default as many as there are devices for
+    mesh.model = 1  # devices of a group, which share the kernels of dense layers; all of all groups share a batch
 
     config.checkpoint = checkpoint = ConfigDict()
     checkpoint.keep = 1  # the last so many, besides the best
@@ -119,6 +124,9 @@ def get_config() -> ConfigDict:
     config.evaluate = evaluate = ConfigDict()
     evaluate.batch_size = 500
     evaluate.every_epochs = 1.0
+    # How scripts.evaluate looks at images unless told: center, ten_crop, multi_crop, dense, multi_scale
+    evaluate.protocol = "center"
+    evaluate.scales = placeholder(tuple)  # shorter sides of the image at which it is looked at, in pixels
     evaluate.report = True  # at the end, report.html: curves, mistakes, what is inside, test images trained on
 
     config.log = log = ConfigDict()

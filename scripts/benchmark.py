@@ -13,7 +13,8 @@ all convolutions frozen, and one that fine-tunes), stored (training on stored ac
 with that stage frozen), extraction (storing these, and inference alone), evaluation (of all training images, and its
 step alone); the last four on random weights. accuracy
 (--peer=torch, --config=configs/lenet5_mnist_fast.py) trains LeNet-5 on MNIST from the start of the process to the test
-figure, beside a PyTorch script.
+figure, beside a PyTorch script. input (--peer=torch or tensorflow, and a config of photos) reads 1,000 photos into
+batches of random crops, beside a DataLoader or tf.data.
 Leave the machine alone meanwhile.
 """
 
@@ -21,11 +22,8 @@ if not __package__:
     raise SystemExit("error: run it as: python -m scripts.benchmark")
 
 import importlib.util
-import os
-import platform
 import subprocess
 import sys
-from importlib import metadata
 from typing import Any
 
 from absl import flags
@@ -34,14 +32,18 @@ from configs import base
 from scripts import command, outputs
 from scripts.command_line import config_arguments
 from train import settings
-from train.benchmark import accuracy, compare, own, report, workloads
+from train.benchmark import accuracy, compare, own, process, report, workloads
+from train.benchmark import input as reading
 from train.errors import UserError
 
-_SUITES = (*workloads.SUITES, *own.SUITES, accuracy.SUITE)
+# The package that each peer takes, and the suites that have a peer.
+_PEERS = {"torch": "torch", "tensorflow": "tensorflow"}
+_WITH_PEER = {**dict.fromkeys((*workloads.SUITES, accuracy.SUITE), ("torch",)), reading.SUITE: tuple(reading.PEERS)}
+_SUITES = (*workloads.SUITES, *own.SUITES, accuracy.SUITE, reading.SUITE)
 _SUITE = flags.DEFINE_list("suite", list(workloads.SUITES), f"What to measure, of {', '.join(_SUITES)}.")
 _MODEL = flags.DEFINE_list("model", list(workloads.NETWORKS), "train, infer: the networks.")
 _PRECISION = flags.DEFINE_list("precision", list(workloads.PRECISIONS), "train, infer: what they compute in.")
-_PEER = flags.DEFINE_enum("peer", None, list(compare.PEERS), "train, infer: who does the same work.")
+_PEER = flags.DEFINE_enum("peer", None, list(_PEERS), "Who does the same work; tensorflow does input alone.")
 _CHECK = flags.DEFINE_boolean("check", False, "train: compare logits and gradients with the peer's.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Measurements of each side.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", None, "Write the figures to this JSON file.")
@@ -60,28 +62,27 @@ def main() -> None:
             raise UserError(f"--{flag.name}={','.join(sorted(unknown))}: must be of {', '.join(choices)}")
     if _CHECK.value and not (_PEER.value and "train" in _SUITE.value):
         raise UserError("--check: needs --peer, whom to compare with, and --suite=train")
-    if accuracy.SUITE in _SUITE.value and not _PEER.value:
-        raise UserError(f"--suite={accuracy.SUITE}: needs --peer, whom to compare with")
-    package = compare.PEERS[_PEER.value][1] if _PEER.value else "jaxlib"
-    if importlib.util.find_spec(package) is None:
-        raise UserError(f'--peer={_PEER.value}: is not installed; pip install -e ".[bench]"')
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    machine = {"cpus": threads, "processor": platform.processor() or platform.machine()}
-    machine |= {name: metadata.version(name) for name in ("jax", package)}
-    rows: list[dict[str, Any]] = []
-    write = outputs.json_output(_OUTPUT.value)
     for suite in _SUITE.value:
-        if suite in own.SUITES:
-            config = flags.FLAGS.config.copy_and_resolve_references()
-            row = own.measure(suite, config, launch, _REPEATS.value)
+        allowed = (*_WITH_PEER.get(suite, _PEERS), *([] if suite in (accuracy.SUITE, reading.SUITE) else [None]))
+        if _PEER.value not in allowed:
+            raise UserError(f"--suite={suite}: needs --peer={' or '.join(filter(None, allowed))}, whom to compare with")
+    package = _PEERS[_PEER.value] if _PEER.value else "jaxlib"
+    if importlib.util.find_spec(package) is None:
+        extra = "prepare" if package == "tensorflow" else "bench"
+        raise UserError(f'--peer={_PEER.value}: is not installed; pip install -e ".[{extra}]"')
+    machine, rows = process.machine("jax", package), list[dict[str, Any]]()
+    threads, write = machine["cpus"], outputs.json_output(_OUTPUT.value)
+    for suite in _SUITE.value:
+        if suite not in workloads.SUITES:
+            config, unit = flags.FLAGS.config.copy_and_resolve_references(), "images_per_second"
+            if suite == accuracy.SUITE:
+                row, unit = accuracy.measure(config, launch, _REPEATS.value, threads), "seconds_in_all"
+            elif suite == reading.SUITE:
+                row = reading.measure(config, str(_PEER.value), _REPEATS.value, threads)
+            else:
+                row, unit = own.measure(suite, config, launch, _REPEATS.value), own.SUITES[suite][0]
             rows.append({"model": config.model.name, "precision": config.precision, **row})
-            print(report.own_row(row, own.SUITES[suite][0]), flush=True)
-            continue
-        if suite == accuracy.SUITE:
-            config = flags.FLAGS.config
-            row = accuracy.measure(config, launch, _REPEATS.value, threads)
-            rows.append({"model": config.model.name, "precision": config.precision, **row})
-            print(report.own_row(row, "seconds_in_all"), flush=True)
+            print(report.own_row(row, unit), flush=True)
             continue
         config_text = settings.to_json(base.get_config())
         for work in (workloads.Workload(suite, model, to) for model in _MODEL.value for to in _PRECISION.value):

@@ -12,7 +12,8 @@ ROOMS = ("models", "train", "configs", "scripts")
 # What each room may import of ours. Scripts and tests may import everything.
 MAY = {"models": {"models"}, "train": {"train", "models"}, "configs": {"configs"}, "scripts": set(ROOMS)}
 PEERS = ("torch", "tensorflow", "keras", "onnxruntime")
-TORCH = {"torch_side", "torch_networks", "torch_mnist"}  # the peer, each run in a process of its own
+# Peers, each run in a process of its own.
+TORCH, TENSORFLOW = {"torch_side", "torch_networks", "torch_mnist", "torch_input"}, {"tensorflow_input"}
 FILES = [file for room in ROOMS for file in sorted((CHECKOUT / room).rglob("*.py"))]
 
 
@@ -33,7 +34,7 @@ def test_nothing_but_the_peer_loads_torch_and_nothing_tensorflow_where_they_are_
     names = [
         ".".join(file.relative_to(CHECKOUT).with_suffix("").parts)
         for file in FILES
-        if file.stem not in TORCH and file.parent.name != "scripts"  # each script defines flags of the same names
+        if file.stem not in TORCH | TENSORFLOW and file.parent.name != "scripts"  # each defines flags of the same names
     ]
     code = f"import importlib, sys\nfor name in {names}: importlib.import_module(name)\n"
     code += f"print({set(PEERS)} & sys.modules.keys())"
@@ -70,7 +71,7 @@ def test_torch_is_the_peers_alone_and_tensorflow_the_builders() -> None:
     there = {package: importers(package) for package in PEERS}
     assert there == {
         "torch": TORCH,
-        "tensorflow": {"tfds_build"},
+        "tensorflow": {"tfds_build", *TENSORFLOW},
         "keras": set(),
         "onnxruntime": set(),
     }

@@ -110,7 +110,7 @@ def make_answerer(
     def program(folded: tuple[str, ...]) -> Callable[..., tuple]:
         return devices.jit(functools.partial(step, folded=folded), config.precision, mesh)
 
-    each = mesh.shape["data"]
+    each = mesh.size
 
     def answer(params: PyTree, stats: PyTree, images: Read) -> Answers:
         size = -(-min(config.evaluate.batch_size, images.total) // each) * each  # as many for each device

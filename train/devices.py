@@ -1,6 +1,6 @@
 """Where it computes: the mesh, what lies where on it, and what the compiler is told."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,17 +10,27 @@ from train.errors import UserError
 from train.onednn import rules
 from train.onednn.rewriting import rewritten
 
+PyTree = Any
 
-def make_mesh(data: int | None) -> Mesh:
-    """Return a mesh of `data` x 1 devices; the axis "data" shares each batch, and takes all there are by default.
+
+def make_mesh(data: int | None, model: int = 1) -> Mesh:
+    """Return a mesh of `data` x `model` devices; `data` is by default what makes use of all there are.
+
+    Every device has a part of each batch, and computes all convolutions on it. The kernels of dense layers are divided
+    over the axis "model" (see `of_state`), as AlexNet's were over two GPUs: Krizhevsky 2014, "One weird trick for
+    parallelizing convolutional neural networks" (arXiv 1404.5997).
 
     Raises:
       UserError: there are fewer devices.
     """
-    count = data or jax.device_count()
-    if count > jax.device_count():
-        raise UserError(f"config.mesh.data={count}: this machine has {jax.device_count()} of {jax.default_backend()}")
-    return jax.make_mesh((count, 1), ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=jax.devices()[:count])
+    there = jax.device_count()
+    count = (data or max(1, there // model)) * model
+    if count > there:
+        sides = f"config.mesh.model={model}" if data is None else f"config.mesh.data={data}"
+        sides += f" times config.mesh.model={model}" if data is not None and model > 1 else ""
+        raise UserError(f"{sides}: this machine has {there} of {jax.default_backend()}")
+    shape = (count // model, model)
+    return jax.make_mesh(shape, ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=jax.devices()[:count])
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -30,7 +40,32 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def by_batch(mesh: Mesh) -> NamedSharding:
     """Each device holds a part of the first axis."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    return NamedSharding(mesh, PartitionSpec(("data", "model")))
+
+
+def of_state(mesh: Mesh, shapes: PyTree, dense: Sequence[str]) -> PyTree:
+    """Return where the arrays of a state lie: kernels of dense layers in parts over "model", all else everywhere.
+
+    The first dense layer's kernel is divided by its outputs, the next one's by its inputs, which lie there already, and
+    so on in turns; so do its moments and its moving average, wherever they stand in the state.
+
+    Args:
+      mesh: of devices.
+      shapes: of the state's arrays.
+      dense: names of the dense layers, in the order of the network.
+    """
+    model = mesh.shape["model"]
+    by_outputs = {"kernel": PartitionSpec(None, "model"), "bias": PartitionSpec("model")}
+    by_inputs = {"kernel": PartitionSpec("model", None)}
+    divided = {layer: (by_outputs, by_inputs)[place % 2] for place, layer in enumerate(dense)}
+
+    def place(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+        *_, layer, name = ["", *(str(getattr(key, "key", "")) for key in path)] if path else ["", ""]
+        spec = divided.get(layer, {}).get(name, PartitionSpec())
+        fits = all(axis is None or side % model == 0 for axis, side in zip(spec, leaf.shape, strict=False))
+        return NamedSharding(mesh, spec if fits else PartitionSpec())
+
+    return jax.tree_util.tree_map_with_path(place, shapes)
 
 
 def jit(

@@ -63,7 +63,7 @@ def make_evaluator(
     Images go to the devices in batches of one size, or at once where there are fewer: the last is filled up, and what
     fills it is not counted. `see` is as in `make_eval_step`.
     """
-    size = -(-config.evaluate.batch_size // mesh.shape["data"]) * mesh.shape["data"]
+    size = -(-config.evaluate.batch_size // mesh.size) * mesh.size
     step = make_eval_step(graph, config, see)
     names = ("loss", "accuracy", "top5_accuracy")
 
@@ -74,7 +74,7 @@ def make_evaluator(
     compiled = devices.jit(sums_of, config.precision, mesh)
 
     def evaluate(params: PyTree, stats: PyTree, images: Images) -> dict[str, Any]:
-        enough = -(-images.total // mesh.shape["data"]) * mesh.shape["data"]
+        enough = -(-images.total // mesh.size) * mesh.size
         params = narrowed(params, config.precision)
         parts: list[jax.Array] = []
         for batch, counted in batches_in_order(images, config, mesh, min(size, enough)):

@@ -46,11 +46,11 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
     data = load_data(config)
     adopting.complete(config)
     _, params, _ = network.describe(config)
-    mesh = devices.make_mesh(config.mesh.data)
+    mesh = devices.make_mesh(config.mesh.data, config.mesh.model)
     if config.train.batch_size % (mesh.size * config.train.accumulate):
         raise UserError(
             f"config.train.batch_size={config.train.batch_size}: must be a multiple of {mesh.size} devices "
-            f"(config.mesh.data) times {config.train.accumulate} parts (config.train.accumulate)"
+            f"(config.mesh) times {config.train.accumulate} parts (config.train.accumulate)"
         )
     if config.train.batch_size > data.train.total:
         raise UserError(

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from models import NETWORKS, Network
 from models.arithmetic import GeometryError
+from models.layers import Dense
 from models.network import NetworkError
 from train.errors import UserError
 
@@ -123,6 +124,13 @@ def layers_by_stage(config: ConfigDict) -> dict[str, list[str]]:
     described = describe(config)
     plan = nnx.merge(*described).plan
     return {stage.name: [layer for layer in stage.layers if layer in described[1]] for stage in plan}
+
+
+def dense_layers(config: ConfigDict) -> list[str]:
+    """Return the names of the dense layers, in the order of the network."""
+    whole = nnx.merge(*describe(config))
+    layers = {layer: getattr(whole, layer) for stage in whole.plan for layer in stage.layers if isinstance(layer, str)}
+    return [name for name, layer in layers.items() if isinstance(layer, Dense)]
 
 
 def layer_rates(config: ConfigDict) -> dict[str, float] | None:

@@ -132,7 +132,7 @@ def predict(folder: RunFolder, images: Sequence[str], top: int) -> Iterator[Pred
         return jax.lax.top_k(jnp.exp(network.log_probabilities(logits)), min(top, len(classes)))
 
     compiled = devices.jit(rank, config.precision, mesh)
-    each = mesh.shape["data"]  # a whole number of images for each device
+    each = mesh.size  # a whole number of images for each device
     size = -(-max(1, min(config.evaluate.batch_size, len(images))) // each) * each
 
     def computing() -> Iterator[tuple[Sequence[str], list[str | None], tuple[jax.Array, jax.Array]]]:

@@ -25,7 +25,7 @@ class Prepared(NamedTuple):
     Attributes:
       timetable: when what is due.
       schedule: the learning rate by step.
-      state: before the first step, on every device.
+      state: before the first step, on the devices.
       train_step: the compiled step, `(state, batch) -> (state, metrics)`. The state passed to it is donated: only the
         one it returns may be used afterwards.
       compile_seconds: how long it took.
@@ -50,7 +50,7 @@ def prepare(
     Args:
       config: resolved, and completed by the data.
       images: how many there are to train on.
-      mesh: of devices; the state is replicated, a batch is shared.
+      mesh: of devices, which share a batch; where the state lies, `devices.of_state` says.
       tuned: see `devices.jit`.
       given: parameters and statistics to begin with; see `step.init_state`.
     """
@@ -59,7 +59,10 @@ def prepare(
     optimizer = make_optimizer(config.optimizer, schedule, network.layer_rates(config))
     everywhere = devices.replicated(mesh)
     given = jax.device_put(given, everywhere)
-    state = jax.jit(partial(init_state, config, optimizer), out_shardings=everywhere)(seed_of(config), given)
+    initial = partial(init_state, config, optimizer)
+    shapes = jax.eval_shape(initial, seed_of(config), given)
+    places = devices.of_state(mesh, shapes, network.dense_layers(config))
+    state = jax.jit(initial, out_shardings=places)(seed_of(config), given)
 
     began = time.perf_counter()
     step = devices.jit(
@@ -68,8 +71,8 @@ def prepare(
         mesh,
         tuned=tuned,
         donate_argnums=0,
-        in_shardings=(everywhere, devices.by_batch(mesh)),
-        out_shardings=everywhere,
+        in_shardings=(places, devices.by_batch(mesh)),
+        out_shardings=(places, everywhere),
     )
     compiled = step.lower(state, batch_shape(config, config.train.batch_size)).compile()
     compile_seconds = round(time.perf_counter() - began, 3)

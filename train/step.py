@@ -11,7 +11,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from train.data.examples import Examples
-from train.data.transforms import augment, normalise
+from train.data.transforms import augment, mix, normalise
 from train.network import PyTree, build, describe_parts
 
 
@@ -39,7 +39,7 @@ class State(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """Of one batch: mean loss, and how many images are classified rightly."""
+    """Of one batch: mean loss, and how many images are classified rightly; of mixed ones, as what is most of them."""
 
     loss: jax.Array
     correct: jax.Array
@@ -96,32 +96,29 @@ def make_train_step(
         return nnx.merge(frozen_part[0], frozen["params"], frozen["stats"])(images)
 
     def loss_of(
-        params: PyTree, stats: PyTree, frozen: PyTree, images: jax.Array, labels: jax.Array, key: jax.Array
+        params: PyTree, stats: PyTree, frozen: PyTree, images: jax.Array, targets: jax.Array, key: jax.Array
     ) -> Any:
         network = nnx.merge(graph, params, stats)
         logits = network(see(images, frozen), key=key).astype(jnp.float32)  # [B, classes]
-        targets = jax.nn.one_hot(labels, config.dataset.classes)
-        if config.train.label_smoothing:
-            targets = optax.smooth_labels(targets, config.train.label_smoothing)
         loss = network.cross_entropy(logits, targets).mean()
-        correct = jnp.sum(logits.argmax(-1) == labels)
+        correct = jnp.sum(logits.argmax(-1) == targets.argmax(-1))
         return loss, (correct, nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)))
 
     gradient_of = jax.value_and_grad(loss_of, has_aux=True)
 
-    def gradients(state: State, images: jax.Array, labels: jax.Array, key: jax.Array) -> Any:
+    def gradients(state: State, images: jax.Array, targets: jax.Array, key: jax.Array) -> Any:
         params, stats, frozen, parts = state.params, state.stats, state.frozen, config.train.accumulate
         if parts == 1:
-            return gradient_of(params, stats, frozen, images, labels, key)
+            return gradient_of(params, stats, frozen, images, targets, key)
 
         def add_part(sums: Any, part: Any) -> Any:
             (loss, (correct, stats)), grads = sums
-            images, labels, key = part
-            (part_loss, (part_correct, stats)), part_grads = gradient_of(params, stats, frozen, images, labels, key)
+            images, targets, key = part
+            (part_loss, (part_correct, stats)), part_grads = gradient_of(params, stats, frozen, images, targets, key)
             return ((loss + part_loss, (correct + part_correct, stats)), jax.tree.map(jnp.add, grads, part_grads)), None
 
         # Each part takes every parts-th image, so that it lies on all the devices that share the batch.
-        split = [x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1) for x in (images, labels)]
+        split = [x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1) for x in (images, targets)]
         zeros = jax.tree.map(jnp.zeros_like, params)
         start = ((jnp.zeros(()), (jnp.zeros((), jnp.int32), stats)), zeros)
         sums, _ = jax.lax.scan(add_part, start, (*split, jax.random.split(key, parts)))
@@ -133,11 +130,18 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         augment_key, network_key = jax.random.split(key)
         images, labels = jnp.asarray(batch.images), jnp.asarray(batch.labels)  # [B, H, W, C], [B]
+        targets = jax.nn.one_hot(labels, config.dataset.classes)
+        if config.train.label_smoothing:
+            targets = optax.smooth_labels(targets, config.train.label_smoothing)
         if stored:
             images = images.astype(jnp.float32)
         else:
-            images = normalise(augment(augment_key, images, config.augment, config.dataset), config.dataset)
-        (loss, (correct, stats)), grads = gradients(state, images, labels, network_key)
+            images = augment(augment_key, images, config.augment, config.dataset)
+            if config.augment.mixup or config.augment.cutmix:
+                mix_key = jax.random.fold_in(augment_key, 1)
+                images, targets = mix(mix_key, images, targets, config.augment.mixup, config.augment.cutmix)
+            images = normalise(images, config.dataset)
+        (loss, (correct, stats)), grads = gradients(state, images, targets, network_key)
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema

@@ -20,6 +20,8 @@ EXPERIMENTS = sorted(file.stem for file in (CHECKOUT / "configs").glob("*.py") i
 
 
 ARGUMENTS = {
+    "alexnet_imagenet": ("2012", "torchvision", "modern"),
+    "vgg16_imagenet": ("paper", "net_a", "torchvision", "batch_norm", "modern"),
     "own_photos": ("a folder",),
     "permuted_mnist": ("lenet5", "mlp"),
     "shift_mnist": ("lenet5", "mlp"),

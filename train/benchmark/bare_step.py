@@ -36,7 +36,7 @@ def bare_step(
     """
     settings.resolve(config)
     images = dataset.load(config.dataset).train if train_set is None else train_set
-    mesh = devices.make_mesh(config.mesh.data)
+    mesh = devices.make_mesh(config.mesh.data, config.mesh.model)
     prepared = prepare(config, images.total, mesh, tuned)
     state, step = prepared.state, prepared.train_step
 

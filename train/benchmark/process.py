@@ -2,18 +2,29 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from train.errors import UserError
 
+_STATUS = Path("/proc/self/status")
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
+
+
+def machine(*packages: str) -> dict[str, Any]:
+    """Return what figures are of: how many cores this process may use, the processor, and versions of packages."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    distributions = metadata.packages_distributions()
+    versions = {name: metadata.version(name) for package in packages for name in distributions.get(package, ())}
+    return {"cpus": cores, "processor": platform.processor() or platform.machine(), **versions}
 
 
 class Side:
@@ -129,17 +140,40 @@ class Measured:
         return {"images_per_second": rate(self.step, self.images, seconds), "peak_bytes": self.clock.memory()}
 
 
+class MeasuredInput:
+    """What processes of the input have in common: batches, which are taken.
+
+    Attributes:
+      step: takes one batch.
+      images: it has so many.
+    """
+
+    def __init__(self) -> None:
+        self.step: Callable[[], object] | None = None
+        self.images = 0
+
+    def measure(self, seconds: float) -> dict[str, Any]:
+        """Return images/s, and the memory that the process holds behind it."""
+        assert self.step is not None, "prepare comes first"
+        figure = rate(self.step, self.images, seconds)
+        return {"images_per_second": figure, "resident_bytes": memory("VmRSS")}
+
+
 def peak_memory() -> int:
     """Return the largest resident set of this process so far, in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage's figure would include the process that started this one
-        return 1024 * next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    if _STATUS.exists():  # getrusage's figure would include the process that started this one
+        return memory("VmHWM")
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def rate(step: Callable[[], None], images: int, seconds: float) -> float:
+def memory(what: str) -> int:
+    """Return an entry of Linux's /proc/self/status in bytes: VmHWM, the largest resident set, or VmRSS, that of now."""
+    return 1024 * next(int(line.split()[1]) for line in _STATUS.read_text().splitlines() if line.startswith(what))
+
+
+def rate(step: Callable[[], object], images: int, seconds: float) -> float:
     """Return images/s of a step that waits for its result, over so many seconds and two steps at least."""
     taken, began = 0, time.perf_counter()
     while taken < 2 or time.perf_counter() - began < seconds:

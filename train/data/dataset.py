@@ -9,7 +9,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from train.data import pixel_statistics
-from train.data.activations import Activations
 from train.data.examples import Examples
 from train.data.photos import Photos
 from train.data.resize import resize
@@ -47,6 +46,29 @@ def _divided(config: ConfigDict, source: Source) -> Dataset:
     """Do for a source that has been read what `load` says."""
     fingerprint = _fingerprint(source.splits)
     source = _of_classes(config, config.source, source)
+    origins, test_split = _roles(config, source)
+    if config.per_class is not None:
+        origins["train"] = _some_of_each(origins["train"], config)
+    streams = isinstance(origins["train"].images, Photos)
+    if config.stream is None:
+        config.stream = streams
+    elif config.stream and not streams:
+        raise UserError(
+            f"config.dataset.stream=True: {config.source} holds pixels, and only photos that are files are streamed "
+            "(config.augment.random_resized_crop needs it)"
+        )
+    sized = {role: _sized(origin.chosen(), config, config.source) for role, origin in origins.items()}
+    _complete_pixels(config, sized["train"])
+    for role, origin in origins.items():
+        if not isinstance(origin.images, Photos):  # images of another size are wanted no more
+            origins[role] = replace(origin, images=sized[role])
+    return Dataset(
+        sized["train"], sized.get("validation"), sized["test"], test_split, fingerprint, source.skipped, origins
+    )
+
+
+def _roles(config: ConfigDict, source: Source) -> tuple[dict[str, Origin], str]:
+    """Return where the images of each role come from, and the source's own name for those of the test."""
     splits = source.splits
     _complete_classes(config, config.source, source)
     if not source.labels_fit and len(only := np.unique(splits["train"].labels)) == 1:
@@ -71,24 +93,7 @@ def _divided(config: ConfigDict, source: Source) -> Dataset:
         origins["train"], origins["validation"] = _divide(
             origins["train"], config.validation, config.split_seed, "validation"
         )
-    if config.per_class is not None:
-        origins["train"] = _some_of_each(origins["train"], config)
-    streams = isinstance(origins["train"].images, Photos)
-    if config.stream is None:
-        config.stream = streams
-    elif config.stream and not streams:
-        raise UserError(
-            f"config.dataset.stream=True: {config.source} holds pixels, and only photos that are files are streamed "
-            "(config.augment.random_resized_crop needs it)"
-        )
-    sized = {role: _sized(origin.chosen(), config, config.source) for role, origin in origins.items()}
-    _complete_pixels(config, sized["train"])
-    for role, origin in origins.items():
-        if not isinstance(origin.images, Photos):  # images of another size are wanted no more
-            origins[role] = replace(origin, images=sized[role])
-    return Dataset(
-        sized["train"], sized.get("validation"), sized["test"], test_split, fingerprint, source.skipped, origins
-    )
+    return origins, test_split
 
 
 class TestImages(NamedTuple):
@@ -107,7 +112,7 @@ class TestImages(NamedTuple):
     ids: list[str]
 
 
-def load_test(config: ConfigDict, uri: str, trained_on: str) -> TestImages:
+def load_test(config: ConfigDict, uri: str, trained_on: str, *, sized: bool = True) -> TestImages:
     """Read examples to test a trained network on: the source's test, else its val, else all there is.
 
     Args:
@@ -115,37 +120,49 @@ def load_test(config: ConfigDict, uri: str, trained_on: str) -> TestImages:
       uri: the source.
       trained_on: fingerprint of the run's data; where the source is the same data, the run's own test is returned, for
         the rest has been seen in training.
+      sized: whether images come at the size that the network sees (or encoded); False: as the source has them.
 
     Raises:
       UserError: the source cannot be read, or its channels or labels are not those of the run.
     """
     source = read(uri, config)
-    if _fingerprint(source.splits) == trained_on:
-        own = config.copy_and_resolve_references()
-        own.source = uri
-        data = _divided(own, source)
-        assert not isinstance(data.test, Activations)
-        return TestImages(data.test, data.test_split, data.skipped, data.ids("test"))
-    source = _of_classes(config, uri, source)
-    splits = source.splits
-    _complete_classes(config, uri, source)
-    role, name = next(pair for pair in (("test", "test"), ("validation", "val"), ("train", "all")) if pair[0] in splits)
-    origin = _chosen(config, role, splits[role])
-    return TestImages(_sized(origin.chosen(), config, uri), name, source.skipped, origin.ids())
+    own = _fingerprint(source.splits) == trained_on
+    source = _of_classes(config, uri, source if own else _numbered(config, source))
+    if own:
+        of_run = config.copy_and_resolve_references()
+        of_run.source = uri
+        origins, name = _roles(of_run, source)
+        origin = origins["test"]
+    else:
+        splits = source.splits
+        _complete_classes(config, uri, source)
+        names = (("test", "test"), ("validation", "val"), ("train", "all"))
+        role, name = next(pair for pair in names if pair[0] in splits)
+        origin = _chosen(config, role, splits[role])
+    images = origin.chosen()
+    fitting = _sized(images, config, uri) if sized else _of_channels(images, config, uri)
+    return TestImages(fitting, name, source.skipped, origin.ids())
+
+
+def _of_channels(images: Read, config: ConfigDict, uri: str) -> Read:
+    """Hold the channels of images to the config's."""
+    if isinstance(images, Photos):
+        return replace(images, channels=config.channels or images.channels)
+    channels = images.images.shape[-1]
+    if config.channels not in (None, channels):
+        raise UserError(f"config.dataset.channels={config.channels}: the images of {uri} have {channels}")
+    return images
 
 
 def _sized(images: Read, config: ConfigDict, uri: str) -> Read:
     """Bring images to the size that the network sees, or leave photos encoded; hold their channels to the config."""
+    images = _of_channels(images, config, uri)
     if isinstance(images, Photos):
         if config.resize == "pad":
             raise UserError(
                 f"config.dataset.resize=pad: {uri} holds photos of any size; choose nearest, bilinear or bicubic"
             )
-        images = replace(images, channels=config.channels or images.channels)
         return images if config.stream else images.middles(config.image_size, config.resize, config.crop)
-    channels = images.images.shape[-1]
-    if config.channels not in (None, channels):
-        raise UserError(f"config.dataset.channels={config.channels}: the images of {uri} have {channels}")
     return Examples(resize(images.images, config.image_size, config.resize, config.crop), images.labels)
 
 
@@ -201,6 +218,18 @@ def _of_classes(config: ConfigDict, uri: str, source: Source) -> Source:
     new_label[[source.class_names.index(name) for name in only]] = np.arange(len(only))
     splits = {name: images.relabelled(new_label) for name, images in source.splits.items()}
     return source._replace(splits=splits, class_names=only, labels_fit=True)
+
+
+def _numbered(config: ConfigDict, source: Source) -> Source:
+    """Number the classes of a source as in the config, where all of them are there: by name, or by their number."""
+    classes = config.classes
+    for known in (config.class_names, config.class_ids, tuple(map(str, range(classes)))):
+        names = source.class_names
+        if known and names and names != known and set(names) <= set(known):
+            new_label = np.array([known.index(name) for name in names], np.int32)
+            splits = {split: images.relabelled(new_label) for split, images in source.splits.items()}
+            return source._replace(splits=splits, class_names=config.class_names)
+    return source
 
 
 def _chosen(config: ConfigDict, split: str, images: Read) -> Origin:

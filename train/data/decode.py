@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from train.data.resize import RESAMPLING, middle_box
+from train.data.resize import RESAMPLING, middle_box, scaled_sides
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 
@@ -52,6 +52,16 @@ def random_box(width: int, height: int, random: np.random.Generator, smallest: f
     return left, top, left + box_width, top + box_height
 
 
+def jittered_box(width: int, height: int, random: np.random.Generator, scales: tuple[int, int], size: int) -> Box:
+    """Return a square anywhere in the image that has `size` pixels where the shorter side is scaled to a random length.
+
+    That length is one of the whole numbers from `scales[0]` to `scales[1]` (Simonyan and Zisserman 2014, section 3.1).
+    """
+    side = size * min(width, height) / random.integers(scales[0], scales[1] + 1)
+    left, top = random.uniform(0, width - side), random.uniform(0, height - side)
+    return left, top, left + side, top + side
+
+
 def crop(data: bytes, choose: ChooseBox, size: int, resize: str, channels: int) -> np.ndarray:
     """Decode, cut a box out and scale it to uint8 `[size, size, channels]`.
 
@@ -81,6 +91,24 @@ def crop(data: bytes, choose: ChooseBox, size: int, resize: str, channels: int) 
         # Rounding must not carry the box over the edge.
         box = (left * across, top * down, min(right * across, image.width), min(bottom * down, image.height))
         return np.asarray(image.resize((size, size), RESAMPLING[resize], box=box)).reshape(size, size, channels)
+
+
+def scaled(data: bytes, shorter: int, resize: str, channels: int) -> np.ndarray:
+    """Decode, and scale so that the shorter side has so many pixels: uint8 `[H, W, channels]`.
+
+    Otherwise as `crop`.
+
+    Raises:
+      BadImage: it is no such file, or damaged.
+    """
+    with _bad_image_if_damaged():
+        image = _open(data)
+        turn = _turn(image)
+        sides = scaled_sides(*image.size, shorter)
+        image.draft(None, sides)
+        image = _upright(image, turn, channels)
+        upright = sides[::-1] if turn in _LYING else sides
+        return np.asarray(image.resize(upright, RESAMPLING[resize])).reshape(*upright[::-1], channels)
 
 
 def pixels(data: bytes, channels: int) -> np.ndarray:

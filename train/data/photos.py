@@ -101,7 +101,7 @@ class Photos:
         Raises:
           UserError: a file cannot be read or decoded; names it.
         """
-        return self._decode(indices, lambda place, data: decode.crop(data, boxes(place), size, resize, self.channels))
+        return self._stacked(indices, lambda place, data: decode.crop(data, boxes(place), size, resize, self.channels))
 
     def middles(self, size: int, resize: str, share: float) -> Examples:
         """Decode all, the middle of each whose side is that share of the shorter side.
@@ -112,6 +112,15 @@ class Photos:
         middle = partial(decode.middle_box, share=share, size=size)
         return self._on_all_cores(lambda indices: self.load(indices, size, resize, lambda _: middle))
 
+    def scaled(self, indices: np.ndarray, shorter: int, resize: str) -> list[np.ndarray]:
+        """Decode all of the photos at the indices `[M]`, the shorter side of each scaled to so many pixels.
+
+        Raises:
+          UserError: as `load`.
+        """
+        images, _ = self._decode(indices, lambda _, data: decode.scaled(data, shorter, resize, self.channels))
+        return images
+
     def whole(self) -> Examples:
         """Decode all as they are.
 
@@ -119,10 +128,20 @@ class Photos:
           UserError: as `load`, or they differ in size.
         """
         return self._on_all_cores(
-            lambda indices: self._decode(indices, lambda _, data: decode.pixels(data, self.channels))
+            lambda indices: self._stacked(indices, lambda _, data: decode.pixels(data, self.channels))
         )
 
-    def _decode(self, indices: np.ndarray, decode_one: Callable[[int, bytes], np.ndarray]) -> Examples:
+    def _stacked(self, indices: np.ndarray, decode_one: Callable[[int, bytes], np.ndarray]) -> Examples:
+        """Decode photos of one size."""
+        images, labels = self._decode(indices, decode_one)
+        for index, image in zip(self.index[indices].tolist(), images, strict=True):
+            if image.shape != images[0].shape:
+                raise UserError(self._sizes_differ(index, image, images[0]))
+        return Examples(np.stack(images), labels)
+
+    def _decode(
+        self, indices: np.ndarray, decode_one: Callable[[int, bytes], np.ndarray]
+    ) -> tuple[list[np.ndarray], np.ndarray]:
         images: list[np.ndarray] = []
         labels = np.empty(len(indices), np.int32)
         wanted = self.index[indices].tolist()
@@ -131,10 +150,8 @@ class Photos:
                 images.append(decode_one(place, data))
             except decode.BadImage as error:
                 raise UserError(f"{self.records.name(wanted[place])}: {error}") from error
-            if images[-1].shape != images[0].shape:
-                raise UserError(self._sizes_differ(wanted[place], images[-1], images[0]))
             labels[place] = label if self.new_label is None else self.new_label[label]
-        return Examples(np.stack(images), labels)
+        return images, labels
 
     def _on_all_cores(self, load: Callable[[np.ndarray], Examples]) -> Examples:
         indices = np.array_split(np.arange(self.total), -(-self.total // _PART))

@@ -16,12 +16,14 @@ _COLUMNS = 12
 # The rows, and the keys of the section `augment` that each leaves on.
 _ROWS = {
     "as read": (),
-    "random crop": ("random_resized_crop",),
+    "random crop": ("random_resized_crop", "scale_jitter"),
     "flip": ("flip",),
     "shift": ("shift",),
     "pad and crop": ("pad_and_crop",),
+    "any change": ("trivial_augment",),
     "affine": ("rotate", "scale", "shear"),
     "colour noise": ("color_noise",),
+    "mixed": ("mixup", "cutmix"),
 }
 
 
@@ -34,7 +36,7 @@ def save(images: Images, config: ConfigDict, path: Path) -> list[str]:
 
     first = images.take(np.arange(min(_COLUMNS, images.total)))
     sections = {
-        name: ConfigDict({key: value if key in keys else type(value)(0) for key, value in config.augment.items()})
+        name: ConfigDict({key: value if key in keys else type(value)() for key, value in config.augment.items()})
         for name, keys in _ROWS.items()
         if not keys or any(config.augment[key] for key in keys)
     }
@@ -42,8 +44,10 @@ def save(images: Images, config: ConfigDict, path: Path) -> list[str]:
     figure = Figure(figsize=(_COLUMNS * 0.8 + 1.2, len(sections) * 0.85), layout="constrained")
     axes = figure.subplots(len(sections), first.total, squeeze=False)
     for row, (name, section) in zip(axes, sections.items(), strict=True):
-        pixels = jnp.asarray(_decoded(first, config, section.random_resized_crop).images)
-        batch = transforms.augment(jax.random.key(config.seed), pixels, section, config.dataset)
+        pixels, key = jnp.asarray(_decoded(first, config, section).images), jax.random.key(config.seed)
+        batch = transforms.augment(key, pixels, section, config.dataset)
+        if section.mixup or section.cutmix:
+            batch, _ = transforms.mix(key, batch, jnp.zeros((first.total, 1)), section.mixup, section.cutmix)
         pictures = np.asarray(jnp.clip(batch, 0, 255)).astype(np.uint8)
         for axis, picture in zip(row, pictures, strict=True):
             axis.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=255)
@@ -53,9 +57,9 @@ def save(images: Images, config: ConfigDict, path: Path) -> list[str]:
     return list(sections)
 
 
-def _decoded(images: Read, config: ConfigDict, smallest: float) -> Examples:
+def _decoded(images: Read, config: ConfigDict, section: ConfigDict) -> Examples:
     if isinstance(images, Examples):
         return images
     whole = config.copy_and_resolve_references()
-    whole.augment.random_resized_crop = smallest
+    whole.augment.update(random_resized_crop=section.random_resized_crop, scale_jitter=section.scale_jitter)
     return TrainingBatches(images, whole).crops(np.arange(images.total), 0)

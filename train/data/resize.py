@@ -26,15 +26,27 @@ def middle_box(
         left, top = (width - side) / 2, (height - side) / 2
         return left, top, left + side, top + side
     shorter = round(size / share)  # 256 where 224 are cut out of it
+    scaled_width, scaled_height = scaled_sides(width, height, shorter)
 
-    def edges(length: int) -> tuple[float, float]:
-        scaled = shorter * length // min(width, height)
+    def edges(length: int, scaled: int) -> tuple[float, float]:
         pixel = length / scaled  # of the scaled image, in pixels of this one
         first = round((scaled - size) / 2) * pixel
         return first, first + size * pixel
 
-    (left, right), (top, bottom) = edges(width), edges(height)
+    (left, right), (top, bottom) = edges(width, scaled_width), edges(height, scaled_height)
     return left, top, right, bottom
+
+
+def scaled_sides(width: int, height: int, shorter: int) -> tuple[int, int]:
+    """Return the sides of an image whose shorter one is scaled to so many pixels, as torchvision rounds the longer."""
+    return shorter * width // min(width, height), shorter * height // min(width, height)
+
+
+def scale(image: np.ndarray, shorter: int, method: str) -> np.ndarray:
+    """Return uint8 `[H, W, C]`, scaled so that its shorter side has so many pixels; `method` is of `RESAMPLING`."""
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    sides = scaled_sides(*picture.size, shorter)
+    return np.asarray(picture.resize(sides, RESAMPLING[method])).reshape(*sides[::-1], image.shape[-1])
 
 
 def resize(images: np.ndarray, size: int, method: str, share: float = 1.0) -> np.ndarray:

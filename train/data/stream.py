@@ -9,7 +9,9 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
+import jax
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
@@ -19,6 +21,8 @@ from train.data.examples import Examples
 from train.data.order import batch_indices
 from train.data.photos import Photos
 from train.data.resize import middle_box
+
+_Batch = TypeVar("_Batch")
 
 # More threads than this wait for Python's lock; more than this many batches ahead are memory without use.
 _MOST_THREADS = 16
@@ -44,12 +48,18 @@ class TrainingBatches:
     def crops(self, indices: np.ndarray, step: int) -> Examples:
         """Return those photos, cut as in a step."""
         config = self.config
-        smallest = config.augment.random_resized_crop
+        smallest, jitter, size = (
+            config.augment.random_resized_crop,
+            config.augment.scale_jitter,
+            config.dataset.image_size,
+        )
 
         def box(place: int) -> decode.ChooseBox:
-            if not smallest:
-                return partial(middle_box, share=config.dataset.crop, size=config.dataset.image_size)
+            if not smallest and not jitter:
+                return partial(middle_box, share=config.dataset.crop, size=size)
             random = np.random.default_rng((config.seed, step, place))
+            if jitter:
+                return partial(decode.jittered_box, random=random, scales=jitter, size=size)
             return partial(decode.random_box, random=random, smallest=smallest)
 
         return self.photos.load(indices, config.dataset.image_size, config.dataset.resize, box)
@@ -99,14 +109,15 @@ def _end_with_parent(_worker: int, _workers: int) -> None:
 
 
 @contextlib.contextmanager
-def stream(make: Callable[[int], Examples], first: int, last: int, workers: int) -> Iterator[Iterator[Examples]]:
+def stream(make: Callable[[int], _Batch], first: int, last: int, workers: int) -> Iterator[Iterator[_Batch]]:
     """Yield an iterator over `make(first)` to `make(last - 1)`, in this order, made ahead in the background.
 
     Args:
       make: a batch, from its number. With workers, it and what it returns must pickle.
       first: the first number.
       last: the number after the last.
-      workers: processes; 0 are threads of this process, which suffice until Python's lock is what limits.
+      workers: processes, which make `Examples`; 0 are threads of this process, which suffice until Python's lock is
+        what limits.
     """
     import grain  # 1 s to import, wanted by streams alone
 
@@ -122,7 +133,7 @@ def stream(make: Callable[[int], Examples], first: int, last: int, workers: int)
         batches = iter(numbers.to_iter_dataset(grain.ReadOptions(threads, prefetch_buffer_size=threads + 1)))
     try:
         # Copies, for batches of workers lie in memory shared with them, which is freed with the original.
-        yield (Examples(*map(np.array, batch)) for batch in batches) if workers else batches
+        yield (jax.tree.map(np.array, batch) for batch in batches) if workers else batches
     finally:
         batches.close()
         if workers:  # the iterator, a cycle, holds the last batches in that memory

@@ -9,6 +9,8 @@ import numpy as np
 from jax.scipy.ndimage import map_coordinates
 from ml_collections import ConfigDict
 
+from train.data.trivial_augment import trivial_augment
+
 
 def flip(key: jax.Array, images: jax.Array) -> jax.Array:
     """Mirror about half of the images `[B, H, W, C]` left to right."""
@@ -107,12 +109,51 @@ def augment(key: jax.Array, images: jax.Array, config: ConfigDict, dataset: Conf
         images = shift(shift_key, images, config.shift)
     if config.pad_and_crop:
         images = pad_and_crop(crop_key, images, config.pad_and_crop)
+    if config.trivial_augment:
+        images = trivial_augment(jax.random.fold_in(key, 0), images)
     images = images.astype(jnp.float32)
     if config.rotate or config.scale or config.shear:
         images = affine(affine_key, images, config.rotate, config.scale, config.shear)
     if config.color_noise:
         images = color_noise(color_key, images, dataset.covariance, config.color_noise)
     return images
+
+
+def mix(
+    key: jax.Array, images: jax.Array, targets: jax.Array, mixup: float, cutmix: float
+) -> tuple[jax.Array, jax.Array]:
+    """Mix each image, and its target, with the one before it in the batch.
+
+    Mixup (Zhang et al. 2017, arXiv 1710.09412) blends both, by a share from Beta(mixup, mixup); CutMix (Yun et al.
+    2019, arXiv 1905.04899) sets a rectangle of the other in, whose share of the area is from Beta(cutmix, cutmix)
+    before the edges cut it. Where both are on, every other image is mixed by each.
+
+    Args:
+      key: where the amounts come from.
+      images: float `[B, H, W, C]`.
+      targets: probabilities `[B, classes]`.
+      mixup: parameter of the distribution; 0 switches it off.
+      cutmix: the same.
+    """
+    batch, height, width, _ = images.shape
+    which_key, share_key, area_key, place_key = jax.random.split(key, 4)
+    blended = jax.random.bernoulli(which_key, 0.5 if mixup and cutmix else float(bool(mixup)), (batch,))
+    # Of the image itself, by either way; a distribution that is off is never looked at.
+    share = jax.random.beta(share_key, mixup or 1.0, mixup or 1.0, (batch,))
+    side = jnp.sqrt(1 - jax.random.beta(area_key, cutmix or 1.0, cutmix or 1.0, (batch,)))
+    middle = jax.random.uniform(place_key, (2, batch, 1))
+
+    def covered(length: int, middle: jax.Array) -> jax.Array:
+        """Which pixels of a side lie in the rectangle, `[B, length]`."""
+        half, at = (side * length / 2)[:, None], middle * length
+        first, last = (jnp.round(edge.clip(0, length)) for edge in (at - half, at + half))
+        return (jnp.arange(length) >= first) & (jnp.arange(length) < last)
+
+    inside = covered(height, middle[0])[:, :, None] & covered(width, middle[1])[:, None]  # [B, H, W]
+    kept = jnp.where(blended[:, None, None], share[:, None, None], 1.0 - inside)[..., None]
+    amount = jnp.where(blended, share, 1 - inside.mean((1, 2)))[:, None]
+    other_images, other_targets = jnp.roll(images, 1, axis=0), jnp.roll(targets, 1, axis=0)
+    return kept * images + (1 - kept) * other_images, amount * targets + (1 - amount) * other_targets
 
 
 def pixel_order(seed: int, pixels: int) -> np.ndarray:

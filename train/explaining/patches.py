@@ -131,7 +131,7 @@ def strongest(
     Raises:
       UserError: a photo cannot be read or decoded; names it.
     """
-    each = mesh.shape["data"]
+    each = mesh.size
     total = images.images.total
     batches = partial(batches_in_order, config=config, mesh=mesh)
     parts: list[tuple[jax.Array, jax.Array]] = []

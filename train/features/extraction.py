@@ -87,9 +87,9 @@ def extract(
         if (path / UNFINISHED).is_file():
             there = read_manifest(path / UNFINISHED)
             freshness.check(path, there, manifest, records, finished=False)
-            if there["batch_size"] % mesh.shape["data"]:
+            if there["batch_size"] % mesh.size:
                 raise UserError(
-                    f"{path}: was begun with batches of {there['batch_size']} images, and {mesh.shape['data']} devices "
+                    f"{path}: was begun with batches of {there['batch_size']} images, and {mesh.size} devices "
                     "cannot share those equally; go on with as many as before, or remove the folder"
                 )
             manifest = there
@@ -106,7 +106,7 @@ def _manifest(
     part: Described, layers: tuple[str, ...], config: ConfigDict, data: Dataset, mesh: Mesh
 ) -> dict[str, Any]:
     """Return what store.json says."""
-    transfer, each = config.transfer, mesh.shape["data"]
+    transfer, each = config.transfer, mesh.size
     shapes = jax.eval_shape(_forward(part, layers, config), *part[1:], _sample(config))
     row_bytes = sum(math.prod(shape.shape) for shape in shapes) * jnp.dtype(transfer.dtype).itemsize
     shard_rows = max(_SHARD_ROWS, -(-data.train.total * max(1, transfer.views) // _SHARDS))

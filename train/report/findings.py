@@ -17,8 +17,8 @@ from train.data.activations import Activations
 from train.data.photos import Photos
 from train.data.roles import Dataset, Read
 from train.network import Described
+from train.protocols.published import Published, figures
 from train.report import calibration, confusion, duplicates, inside, mistakes, neighbourhood
-from train.report.published import Published, figures
 from train.run import METRICS, RunFolder, read_metrics
 
 # Training images whose features take more bytes than this are compared without them.

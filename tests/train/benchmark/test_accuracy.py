@@ -11,7 +11,7 @@ from train.data.idx import read_file
 
 
 def test_what_has_no_peer_is_refused(one_line_error: Callable[..., str]) -> None:
-    assert "needs --peer, whom to compare with" in one_line_error("benchmark", "--suite=accuracy")
+    assert "needs --peer=torch, whom to compare with" in one_line_error("benchmark", "--suite=accuracy")
 
 
 @pytest.mark.peer

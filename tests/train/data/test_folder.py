@@ -316,6 +316,24 @@ def test_folders_may_carry_the_ids_of_a_networks_classes(root: Path) -> None:
     photos, split, *_ = dataset.load_test(config, f"folder:{root}", "another")
     assert (photos.total, split) == (10, "all")
     assert config.class_names == ("formica rufa", "apis mellifera")
-    config.class_ids = ("bees", "ants")  # in another order they are other classes
+    labels = photos.labels
+    config.class_ids = ("bees", "ants")  # in another order they have other numbers
+    np.testing.assert_array_equal(dataset.load_test(config, f"folder:{root}", "another").images.labels, 1 - labels)
+    # Some of the network's.
+    config.update(class_ids=("wasps", "ants", "bees"), class_names=("vespa", "formica", "apis"), classes=3)
+    np.testing.assert_array_equal(dataset.load_test(config, f"folder:{root}", "another").images.labels, 1 + labels)
+    config.update(class_ids=("wasps", "ants"), class_names=("vespa", "formica"), classes=2)
     with pytest.raises(UserError, match=r"its classes are 2 \(ants, bees\)"):
         dataset.load_test(config, f"folder:{root}", "another")
+
+
+def test_folders_may_carry_the_numbers_of_classes(tmp_path: Path) -> None:
+    for number in (2, 10):  # in the order of their names 10 comes first
+        (tmp_path / str(number)).mkdir()
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / str(number) / "a.png")
+    config = base.get_config().dataset
+    config.update(class_names=tuple("abcdefghijkl"), classes=12, channels=3, image_size=8)
+    config.update(mean=(0.5,) * 3, std=(0.25,) * 3)
+    photos = dataset.load_test(config, f"folder:{tmp_path}", "another").images
+    assert sorted(photos.labels.tolist()) == [2, 10]
+    np.testing.assert_array_equal(photos.images[:, 0, 0, 0], photos.labels)
