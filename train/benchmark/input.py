@@ -14,7 +14,7 @@ from PIL import Image
 
 from train import settings
 from train.benchmark.process import Side
-from train.data import dataset
+from train.data import sources
 from train.data.photos import Photos
 from train.errors import UserError
 
@@ -75,7 +75,7 @@ def measure(config: ConfigDict, peer: str, repeats: int, threads: int) -> dict[s
 @contextlib.contextmanager
 def _photos(config: ConfigDict) -> Iterator[str]:
     """Yield a folder of class folders with 1,000 photos of the source; small ones are enlarged to 500 x 375 pixels."""
-    images = dataset.load(config.dataset).train
+    images = sources.read(config.dataset.source, config.dataset).splits["train"]  # undivided: a photo a class will do
     if not isinstance(images, Photos):
         raise UserError(
             f"--suite={SUITE}: {config.dataset.source} holds pixels; name photos: --config.dataset.source=folder:ROOT"
