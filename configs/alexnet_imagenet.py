@@ -13,7 +13,7 @@ torchvision: one tower, 224 pixels; batches of 256, decay 1e-4, a tenth of the r
 random size. Published, centre crop: 56.522 %, 79.066 %.
 modern: the same network with TrivialAugment, mixup, CutMix, smoothed labels, a cosine and averaged parameters. There
 is no published figure.
-Not trained here, for want of the data and of accelerators: a miniature in its form is trained in the tests.
+Not trained here, for want of the data and of accelerators.
 """
 
 from ml_collections import ConfigDict

@@ -16,7 +16,7 @@ torchvision: crops of random size, decay 1e-4, a tenth of the rate every 30 of 9
 batch_norm: the same with batch normalisation, at a rate of 0.1: 73.360 %, 91.516 %.
 modern: with batch normalisation, TrivialAugment, mixup, CutMix, smoothed labels, a cosine and averaged parameters.
 There is no published figure.
-Not trained here, for want of the data and of accelerators: a miniature in its form is trained in the tests.
+Not trained here, for want of the data and of accelerators.
 """
 
 from ml_collections import ConfigDict
