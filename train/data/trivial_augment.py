@@ -1,6 +1,6 @@
 """TrivialAugment: of each image one thing is changed, by a random amount (Mueller and Hutter 2021, arXiv 2103.10158).
 
-The operations and their ranges are those of the paper's "wide" space (table 8), the amounts 31 equal steps; what each
+The operations and their ranges are those of the paper's "wide" space, the amounts 31 equal steps; what each
 does is what Pillow's ImageOps, ImageEnhance and Image.transform do. All are computed for all images, and one is kept:
 a compiled step has no branches for single images.
 """

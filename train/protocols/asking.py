@@ -36,7 +36,7 @@ def as_prepared(described: Described, config: ConfigDict, mesh: Mesh, images: Re
     """Return the logarithm of what a network answers to each image as training prepares it, float32 `[N, classes]`.
 
     Args:
-      described: the network, trained.
+      described: the network, trained; its kernels may be narrowed.
       config: the completed config of the run.
       mesh: of devices, which share each batch.
       images: at the size that the network sees, or encoded.

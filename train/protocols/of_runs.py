@@ -11,10 +11,11 @@ from train import devices, settings
 from train.checkpoints import load_network
 from train.data import dataset
 from train.errors import UserError
+from train.network import narrowed
 from train.protocols import real, wordnet
 from train.protocols.asking import as_prepared, by_looks, mean
 from train.protocols.figures import by_class, figures
-from train.protocols.looks import looks_of
+from train.protocols.looks import Look, looks_of
 from train.run import RunFolder
 
 # Shows every image as training prepared it, whatever the source does to sizes.
@@ -53,47 +54,48 @@ def answer(
     Raises:
       UserError: a run has no checkpoint, the source does not suit a network, or runs do not suit each other.
     """
-    first: Answered | None = None
-    found: list[np.ndarray] = []
-    for run in runs:
-        of_run = [_of_run(run, source, protocol, scales) for protocol in protocols]
-        for one in of_run:
-            if first is None:
-                first = one
-            if settings.class_names(run.config.dataset) != settings.class_names(runs[0].config.dataset):
-                raise UserError(f"{run.path}: has other classes than {runs[0].path}; their answers have no mean")
-            if one.ids != first.ids:
-                raise UserError(
-                    f"{run.path}: has other test images of {source} than {runs[0].path}; "
-                    "name a --source that none of them was trained on, or train on the same split"
-                )
-            found.append(one.answers)
-    assert first is not None, "there is a run"
-    return first._replace(answers=mean(found))
+    parts = [part for run in runs for part in _of_run(run, source, protocols, scales)]
+    for run, part in zip([run for run in runs for _ in protocols], parts, strict=True):
+        if settings.class_names(run.config.dataset) != settings.class_names(runs[0].config.dataset):
+            raise UserError(f"{run.path}: has other classes than {runs[0].path}; their answers have no mean")
+        if part.ids != parts[0].ids:
+            raise UserError(
+                f"{run.path}: has other test images of {source} than {runs[0].path}; "
+                "name a --source that none of them was trained on, or train on the same split"
+            )
+    return parts[0]._replace(answers=mean([part.answers for part in parts]))
 
 
-def _of_run(run: RunFolder, source: str, protocol: str, scales: tuple[int, ...] | None) -> Answered:
-    config, mesh = run.config.copy_and_resolve_references(), devices.make_mesh(None)
+def _of_run(run: RunFolder, source: str, protocols: Sequence[str], scales: tuple[int, ...] | None) -> list[Answered]:
+    """Return the answers of a run by each protocol. What a protocol cannot do is said before anything is read."""
+    config = run.config.copy_and_resolve_references()
     if scales:
         config.evaluate.scales = scales
-    trained_on = run.environment["data"]["fingerprint"]
-    test = dataset.load_test(config.dataset, source, trained_on, sized=protocol == CENTER)
-    described = load_network(run, mesh)
-    if protocol == CENTER:
-        _refuse_scales(config, scales)
-        found = as_prepared(described, config, mesh, test.images)
-    else:
+    looks = {protocol: _looks(protocol, config, scales) for protocol in protocols}
+    mesh, trained_on = devices.make_mesh(None), run.environment["data"]["fingerprint"]
+    graph, params, stats = load_network(run, mesh)
+    described = graph, narrowed(params, config.precision), stats
+    answered = []
+    for protocol in protocols:
+        test = dataset.load_test(config.dataset, source, trained_on, sized=protocol == CENTER)
+        if protocol == CENTER:
+            found = as_prepared(described, config, mesh, test.images)
+        else:
+            found = by_looks(described, config, mesh, test.images, looks[protocol])
+        answered.append(Answered(found, test.images.labels, test.ids, test.split, len(test.skipped)))
+    return answered
+
+
+def _looks(protocol: str, config: ConfigDict, scales: tuple[int, ...] | None) -> tuple[Look, ...]:
+    if protocol != CENTER:
         _must_scale(config, protocol)
-        found = by_looks(described, config, mesh, test.images, looks_of(protocol, config))
-    return Answered(found, test.images.labels, test.ids, test.split, len(test.skipped))
-
-
-def _refuse_scales(config: ConfigDict, scales: tuple[int, ...] | None) -> None:
+        return looks_of(protocol, config)
     if scales:
         raise UserError(
             f"--scales={','.join(map(str, scales))}: the protocol {CENTER} shows images as training did; "
             "its size is that of the run (config.dataset.crop)"
         )
+    return ()
 
 
 def _must_scale(config: ConfigDict, protocol: str) -> None:
@@ -112,7 +114,7 @@ def figures_of(answered: Answered, config: ConfigDict, real_labels: str | None =
     Args:
       answered: by runs.
       config: of one of them.
-      real_labels: a file for `real_labels.accuracy`.
+      real_labels: a file for `real.accuracy`.
 
     Raises:
       UserError: that file cannot be read or does not suit; WordNet's neither.

@@ -44,7 +44,7 @@ def severity(answers: np.ndarray, labels: np.ndarray, classes: Sequence[str], th
     """Return how bad the mistakes are: count, mean height, and the concepts that label and answer share most often.
 
     The height of a mistake is that of the lowest concept that is above both label and answer: the longest way from it
-    down to a class (Bertinetto et al. 2020, "Making Better Mistakes", arXiv 1912.09393, section 4). Of several concepts
+    down to a class (Bertinetto et al. 2020, "Making Better Mistakes", arXiv 1912.09393). Of several concepts
     as low, that first by its number counts.
 
     Args:

@@ -52,5 +52,5 @@ def test_the_worst_class_comes_first() -> None:
 
 
 def test_interval_is_wilsons() -> None:
-    # The example of Newcombe 1998 (doi:10.1002/(SICI)1097-0258(19980430)17:8<857), table I: 81 of 263.
+    # An example of Newcombe 1998, "Two-sided confidence intervals for the single proportion": 81 of 263.
     assert interval(81, 263) == pytest.approx([0.2553, 0.3662], abs=5e-5)
