@@ -18,7 +18,8 @@ from ml_collections import ConfigDict
 from train import devices, settings
 from train.checkpoints import load_network
 from train.data import decode
-from train.data.resize import middle_box, resize
+from train.data.boxes import middle_box
+from train.data.resize import resize
 from train.data.transforms import normalise
 from train.errors import UserError
 from train.network import PyTree, narrowed

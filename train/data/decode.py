@@ -1,14 +1,24 @@
-"""From an encoded image to the pixels of a crop."""
+"""From an encoded image to the pixels of a crop.
+
+JPEG files, which most are, are decoded by simplejpeg where it is installed and knows their colours: by libjpeg-turbo,
+as in Pillow, so to the same pixels, but in one call and outside of Python's lock. All others are Pillow's.
+"""
 
 import contextlib
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from train.data.resize import RESAMPLING, middle_box, scaled_sides
+from train.data.boxes import ChooseBox, middle_box, scaled_sides
+from train.data.resample import resample
+
+try:
+    import simplejpeg
+except ImportError:  # no wheel for this machine
+    simplejpeg = None
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 
@@ -24,45 +34,21 @@ _TURNS = {
 }
 _LYING = frozenset(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 
-# Left, top, right and bottom, in pixels.
-Box = tuple[float, float, float, float]
-# From (width, height) of an image to what is cut out of it.
-ChooseBox = Callable[[int, int], Box]
+# How simplejpeg and Pillow call the same colours. The four inks of CMYK are left to Pillow.
+_COLOURS, _MODES = {"YCbCr": "RGB", "RGB": "RGB", "Gray": "GRAY"}, {"RGB": "RGB", "L": "GRAY"}
+# What a file has in which a photo's orientation can be written.
+_ORIENTED = (b"Exif\0\0", b"tiff:Orientation")
+# libjpeg's cheap scales. Of sides below the greatest, several scales make the same.
+_SCALES = (8, 4, 2, 1)
 
 
 class BadImage(ValueError):
     """The bytes are no image that can be used; the message says why."""
 
 
-def random_box(width: int, height: int, random: np.random.Generator, smallest: float) -> Box:
-    """Return a rectangle of random area, shape and place, as Szegedy et al. 2014 (arXiv 1409.4842, section 6) drew it.
-
-    The area is between `smallest` (a share) and all of the image, the aspect ratio between 3/4 and 4/3. Where ten draws
-    do not fit, the middle is taken, cut to those ratios.
-    """
-    for _ in range(10):
-        area = width * height * random.uniform(smallest, 1)
-        ratio = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
-        box_width, box_height = math.sqrt(area * ratio), math.sqrt(area / ratio)
-        if box_width <= width and box_height <= height:
-            left, top = random.uniform(0, width - box_width), random.uniform(0, height - box_height)
-            return left, top, left + box_width, top + box_height
-    box_width, box_height = min(width, height * 4 / 3), min(height, width * 4 / 3)
-    left, top = (width - box_width) / 2, (height - box_height) / 2
-    return left, top, left + box_width, top + box_height
-
-
-def jittered_box(width: int, height: int, random: np.random.Generator, scales: tuple[int, int], size: int) -> Box:
-    """Return a square anywhere in the image that has `size` pixels where the shorter side is scaled to a random length.
-
-    That length is one of the whole numbers from `scales[0]` to `scales[1]` (Simonyan and Zisserman 2014, section 3.1).
-    """
-    side = size * min(width, height) / random.integers(scales[0], scales[1] + 1)
-    left, top = random.uniform(0, width - side), random.uniform(0, height - side)
-    return left, top, left + side, top + side
-
-
-def crop(data: bytes, choose: ChooseBox, size: int, resize: str, channels: int) -> np.ndarray:
+def crop(
+    data: bytes, choose: ChooseBox, size: int, resize: str, channels: int, out: np.ndarray | None = None
+) -> np.ndarray:
     """Decode, cut a box out and scale it to uint8 `[size, size, channels]`.
 
     A photo's Exif orientation is honoured, 16 bits a channel become 8, and transparent pixels show their colour. A JPEG
@@ -72,25 +58,23 @@ def crop(data: bytes, choose: ChooseBox, size: int, resize: str, channels: int) 
       data: a JPEG, PNG or WebP file.
       choose: the box, from the size of the photo as it is looked at.
       size: side of the result in pixels.
-      resize: a key of `RESAMPLING`.
+      resize: a key of `resample.METHODS`.
       channels: 1 or 3.
+      out: where the result is written, if not into a new array; contiguous.
 
     Raises:
       BadImage: it is no such file, or damaged.
     """
     with _bad_image_if_damaged():
-        image = _open(data)
-        turn = _turn(image)
-        lies = turn in _LYING
-        width, height = image.size[::-1] if lies else image.size
+        encoded = _Encoded(data)
+        width, height = encoded.size
         left, top, right, bottom = choose(width, height)
         enough = math.ceil(width * size / (right - left)), math.ceil(height * size / (bottom - top))
-        image.draft(None, enough[::-1] if lies else enough)
-        image = _upright(image, turn, channels)
-        across, down = image.width / width, image.height / height
+        found = encoded.pixels(channels, enough)
+        across, down = found.shape[1] / width, found.shape[0] / height
         # Rounding must not carry the box over the edge.
-        box = (left * across, top * down, min(right * across, image.width), min(bottom * down, image.height))
-        return np.asarray(image.resize((size, size), RESAMPLING[resize], box=box)).reshape(size, size, channels)
+        box = (left * across, top * down, min(right * across, found.shape[1]), min(bottom * down, found.shape[0]))
+        return resample(found, (size, size), resize, box, out)
 
 
 def scaled(data: bytes, shorter: int, resize: str, channels: int) -> np.ndarray:
@@ -102,13 +86,9 @@ def scaled(data: bytes, shorter: int, resize: str, channels: int) -> np.ndarray:
       BadImage: it is no such file, or damaged.
     """
     with _bad_image_if_damaged():
-        image = _open(data)
-        turn = _turn(image)
-        sides = scaled_sides(*image.size, shorter)
-        image.draft(None, sides)
-        image = _upright(image, turn, channels)
-        upright = sides[::-1] if turn in _LYING else sides
-        return np.asarray(image.resize(upright, RESAMPLING[resize])).reshape(*upright[::-1], channels)
+        encoded = _Encoded(data)
+        sides = scaled_sides(*encoded.size, shorter)
+        return resample(encoded.pixels(channels, sides), sides, resize)
 
 
 def pixels(data: bytes, channels: int) -> np.ndarray:
@@ -118,9 +98,8 @@ def pixels(data: bytes, channels: int) -> np.ndarray:
       BadImage: as `crop`.
     """
     with _bad_image_if_damaged():
-        image = _open(data)
-        image = _upright(image, _turn(image), channels)
-        return np.asarray(image).reshape(image.height, image.width, channels)
+        encoded = _Encoded(data)
+        return encoded.pixels(channels, encoded.size)
 
 
 def check(data: bytes) -> str | None:
@@ -132,6 +111,54 @@ def check(data: bytes) -> str | None:
     return None
 
 
+class _Encoded:
+    """An image of which the header has been read.
+
+    Attributes:
+      size: width and height, as it is looked at.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._image, self._turn = None, None
+        self._sides, self._mode = _plain_jpeg(data)
+        if self._mode is None:
+            self._image = _open(data)
+            self._turn = _turn(self._image)
+            self._sides = self._image.size
+            if simplejpeg is not None and self._image.format in ("JPEG", "MPO") and min(self._sides) >= _SCALES[0]:
+                self._mode = _MODES.get(self._image.mode)
+        self.size = self._sides[::-1] if self._turn in _LYING else self._sides
+
+    def pixels(self, channels: int, enough: tuple[int, int]) -> np.ndarray:
+        """Return uint8 `[H, W, channels]`, of a JPEG file as small as is cheap and not below the size `enough`."""
+        (width, height), least = self._sides, enough[::-1] if self._turn in _LYING else enough
+        if self._mode is not None:
+            scale = next(s for s in _SCALES if s == 1 or min(width // least[0], height // least[1]) >= s)
+            sides = {"min_width": -(-width // scale), "min_height": -(-height // scale)} if scale > 1 else {}
+            with contextlib.suppress(ValueError):  # damaged, or odd: Pillow knows whether it can be used, and says why
+                found = simplejpeg.decode_jpeg(self._data, self._mode, **sides)
+                if found.shape[-1] == channels and self._turn is None:
+                    return found
+                picture = Image.fromarray(found[..., 0] if found.shape[-1] == 1 else found)
+                return _upright(picture, self._turn, channels)
+        image = self._image or _open(self._data)
+        image.draft(None, least)
+        return _upright(image, self._turn, channels)
+
+
+def _plain_jpeg(data: bytes) -> tuple[tuple[int, int], str | None]:
+    """Return the sides of a JPEG file and what it is decoded to; without that where Pillow must look at its header."""
+    if simplejpeg is None or not data.startswith(b"\xff\xd8\xff") or any(mark in data for mark in _ORIENTED):
+        return (0, 0), None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return (0, 0), None
+    odd = min(width, height) < _SCALES[0] or width * height > (Image.MAX_IMAGE_PIXELS or 0)
+    return (width, height), None if odd else _COLOURS.get(colours)
+
+
 def _turn(image: Image.Image) -> Image.Transpose | None:
     """Return how the image must be turned to be looked at; Exif data that cannot be read say nothing."""
     try:
@@ -140,12 +167,14 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _upright(image: Image.Image, turn: Image.Transpose | None, channels: int) -> Image.Image:
+def _upright(image: Image.Image, turn: Image.Transpose | None, channels: int) -> np.ndarray:
+    """Return uint8 `[H, W, channels]`, turned so as it is looked at."""
     if image.mode == "I;16":  # gray; convert() would make all above 255 white
         image = Image.fromarray(((np.asarray(image, np.uint32) + 128) // 257).astype(np.uint8))
     image.info.pop("transparency", None)  # of a palette's, convert() would warn that it is dropped
     image = image.convert("L" if channels == 1 else "RGB")
-    return image if turn is None else image.transpose(turn)
+    upright = image if turn is None else image.transpose(turn)
+    return np.asarray(upright).reshape(upright.height, upright.width, channels)
 
 
 @contextlib.contextmanager

@@ -4,13 +4,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from train.data import decode
+from train.data.boxes import ChooseBox, middle_box
 from train.data.examples import Examples
 from train.errors import UserError
+
+_Decoded = TypeVar("_Decoded")
 
 # Images decoded by a thread at a time where all are.
 _PART = 64
@@ -95,13 +98,19 @@ class Photos:
         """Return the same photos, each with the new label of its old one, int32 `[classes]`."""
         return replace(self, new_label=new_label if self.new_label is None else new_label[self.new_label])
 
-    def load(self, indices: np.ndarray, size: int, resize: str, boxes: Callable[[int], decode.ChooseBox]) -> Examples:
-        """Decode the photos at the indices `[M]`; `boxes(m)` chooses what is cut out of the m-th of them.
+    def load(self, indices: np.ndarray, size: int, resize: str, box_of: Callable[[int], ChooseBox]) -> Examples:
+        """Decode the photos at the indices `[M]`; `box_of(m)` chooses what is cut out of the m-th of them.
 
         Raises:
           UserError: a file cannot be read or decoded; names it.
         """
-        return self._stacked(indices, lambda place, data: decode.crop(data, boxes(place), size, resize, self.channels))
+        images = np.empty((len(indices), size, size, self.channels), np.uint8)
+
+        def crop(place: int, data: bytes) -> None:
+            decode.crop(data, box_of(place), size, resize, self.channels, images[place])
+
+        _, labels = self._decode(indices, crop)
+        return Examples(images, labels)
 
     def middles(self, size: int, resize: str, share: float) -> Examples:
         """Decode all, the middle of each whose side is that share of the shorter side.
@@ -109,7 +118,7 @@ class Photos:
         Raises:
           UserError: as `load`.
         """
-        middle = partial(decode.middle_box, share=share, size=size)
+        middle = partial(middle_box, share=share, size=size)
         return self._on_all_cores(lambda indices: self.load(indices, size, resize, lambda _: middle))
 
     def scaled(self, indices: np.ndarray, shorter: int, resize: str) -> list[np.ndarray]:
@@ -127,22 +136,21 @@ class Photos:
         Raises:
           UserError: as `load`, or they differ in size.
         """
-        return self._on_all_cores(
-            lambda indices: self._stacked(indices, lambda _, data: decode.pixels(data, self.channels))
-        )
+        return self._on_all_cores(self._as_they_are)
 
-    def _stacked(self, indices: np.ndarray, decode_one: Callable[[int, bytes], np.ndarray]) -> Examples:
+    def _as_they_are(self, indices: np.ndarray) -> Examples:
         """Decode photos of one size."""
-        images, labels = self._decode(indices, decode_one)
+        images, labels = self._decode(indices, lambda _, data: decode.pixels(data, self.channels))
         for index, image in zip(self.index[indices].tolist(), images, strict=True):
             if image.shape != images[0].shape:
                 raise UserError(self._sizes_differ(index, image, images[0]))
         return Examples(np.stack(images), labels)
 
     def _decode(
-        self, indices: np.ndarray, decode_one: Callable[[int, bytes], np.ndarray]
-    ) -> tuple[list[np.ndarray], np.ndarray]:
-        images: list[np.ndarray] = []
+        self, indices: np.ndarray, decode_one: Callable[[int, bytes], _Decoded]
+    ) -> tuple[list[_Decoded], np.ndarray]:
+        """Return what `decode_one` makes of each (place, file's bytes), and the labels."""
+        images: list[_Decoded] = []
         labels = np.empty(len(indices), np.int32)
         wanted = self.index[indices].tolist()
         for place, (data, label) in enumerate(self.records.read(wanted)):

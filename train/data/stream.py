@@ -16,11 +16,10 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from train.data import decode
+from train.data import boxes
 from train.data.examples import Examples
 from train.data.order import batch_indices
 from train.data.photos import Photos
-from train.data.resize import middle_box
 
 _Batch = TypeVar("_Batch")
 
@@ -54,13 +53,13 @@ class TrainingBatches:
             config.dataset.image_size,
         )
 
-        def box(place: int) -> decode.ChooseBox:
+        def box(place: int) -> boxes.ChooseBox:
             if not smallest and not jitter:
-                return partial(middle_box, share=config.dataset.crop, size=size)
+                return partial(boxes.middle_box, share=config.dataset.crop, size=size)
             random = np.random.default_rng((config.seed, step, place))
             if jitter:
-                return partial(decode.jittered_box, random=random, scales=jitter, size=size)
-            return partial(decode.random_box, random=random, smallest=smallest)
+                return partial(boxes.jittered_box, random=random, scales=jitter, size=size)
+            return partial(boxes.random_box, random=random, smallest=smallest)
 
         return self.photos.load(indices, config.dataset.image_size, config.dataset.resize, box)
 
@@ -85,7 +84,7 @@ class BatchesInOrder:
     def __call__(self, number: int) -> Examples:
         """Return a batch."""
         index = np.arange(number * self.batch_size, (number + 1) * self.batch_size)
-        middle = partial(middle_box, share=self.config.crop, size=self.config.image_size)
+        middle = partial(boxes.middle_box, share=self.config.crop, size=self.config.image_size)
         indices = np.minimum(index, self.photos.total - 1)
         return self.photos.load(indices, self.config.image_size, self.config.resize, lambda _: middle)
 

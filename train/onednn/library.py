@@ -6,20 +6,16 @@ oneDNN comes with the extra `onednn`. Of its wheels we take the one that runs on
 
 import ctypes
 import functools
-import hashlib
 import os
-import shlex
-import shutil
 import subprocess
 import sys
-import tempfile
 from importlib import metadata
 from pathlib import Path
 
 import jax
 import jaxlib
 
-from train.cache import user_folder
+from train import compiler
 
 _SOURCES = [Path(__file__).with_name(name) for name in ("handlers.cc", "few_channels.cc", "columns.cc")]
 _HEADER = Path(__file__).with_name("vectors.h")
@@ -30,8 +26,6 @@ TARGETS = (
     *("oldmasters_convolution", "oldmasters_weight_gradient", "oldmasters_product"),
     *("oldmasters_few_channels", "oldmasters_few_channels_gradient", "oldmasters_column_sums", "oldmasters_shared_out"),
 )
-# What the compiler makes for one processor another may not know.
-_PROCESSOR = Path("/proc/cpuinfo")
 
 
 def version() -> str | None:
@@ -52,12 +46,7 @@ def computes() -> frozenset[str]:
     if installed is None:
         return frozenset()
     try:
-        library = _built(installed)
-        try:
-            handlers = _loaded(library)
-        except OSError:  # damaged, or built on another machine that shares the folder
-            library.unlink()
-            handlers = _loaded(_built(installed))
+        handlers = _handlers(installed)
     except (OSError, subprocess.SubprocessError) as error:
         print(f"The extra onednn cannot be used, so that CPUs are slower: {_reason(error)}", file=sys.stderr)
         return frozenset()
@@ -67,50 +56,23 @@ def computes() -> frozenset[str]:
     return frozenset({"float32", "bfloat16"} if narrow else {"float32"})
 
 
-def _built(installed: str) -> Path:
-    """Return the library, in the user's cache folder.
-
-    Raises:
-      OSError: there is no compiler, or the folder cannot be written.
-      subprocess.SubprocessError: it does not compile.
-    """
-    processor = next((line for line in _PROCESSOR.read_text().splitlines() if line.startswith("flags")), "")
-    made_of = (
-        *(source.read_text() for source in (*_SOURCES, _HEADER)),
-        installed,
-        jaxlib.__version__,
-        sys.prefix,
-        processor,
-    )
-    name = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16]
-    library = user_folder() / "onednn" / f"{name}.so"
-    if library.exists():
-        return library
-    compiler, *options = shlex.split(os.environ.get("CXX") or "c++")
-    if shutil.which(compiler) is None:
-        raise OSError(f"there is no C++ compiler {compiler}; install g++, or set CXX")
-    library.parent.mkdir(parents=True, exist_ok=True)
+def _handlers(installed: str) -> ctypes.CDLL:
+    """Return the library; raises what `compiler.loaded` raises."""
     # The wheels put headers and libraries into the environment as a system has them in /usr.
     include, libraries = (Path(sys.prefix) / part for part in ("include", "lib"))
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        output = Path(folder) / library.name
-        command = [compiler, *options, "-std=c++20", "-O2", "-march=native", "-ffp-contract=fast", "-Wno-psabi"]
-        command += ["-shared", "-fPIC", "-o", str(output), *map(str, _SOURCES)]
-        command += [f"-I{jax.ffi.include_dir()}", f"-I{include}"]
-        command += [f"-L{libraries}", "-Xlinker", "-rpath", "-Xlinker", str(libraries), "-l:libdnnl.so.3"]
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-        output.replace(library)  # several processes may build it at once; each finds a whole one
-    return library
+    options = [f"-I{jax.ffi.include_dir()}", f"-I{include}"]
+    options += [f"-L{libraries}", "-Xlinker", "-rpath", "-Xlinker", str(libraries), "-l:libdnnl.so.3"]
+    return compiler.loaded("onednn", [*_SOURCES, _HEADER], options, [installed, jaxlib.__version__], _load)
 
 
-def _loaded(library: Path) -> ctypes.CDLL:
+def _load(library: str) -> ctypes.CDLL:
     """Load it; OpenMP's threads then spin for microseconds and not for ms: XLA's threads need the same cores."""
     spins = "GOMP_SPINCOUNT"
     if spins in os.environ or "OMP_WAIT_POLICY" in os.environ:
-        return ctypes.CDLL(str(library))
+        return ctypes.CDLL(library)
     os.environ[spins] = "10000"
     try:
-        return ctypes.CDLL(str(library))
+        return ctypes.CDLL(library)
     finally:
         del os.environ[spins]
 

@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from train.data import decode
+from train.data.boxes import Box
 from train.data.photos import Photos
 from train.data.roles import Read
 from train.errors import UserError
@@ -22,7 +23,7 @@ def picture(images: Read, place: int, side: int = 200) -> np.ndarray:
         ((data, _),) = images.records.read([index])
         size = [side, side]
 
-        def whole(width: int, height: int) -> decode.Box:
+        def whole(width: int, height: int) -> Box:
             size[:] = _within(width, height, side)
             return 0, 0, width, height
 

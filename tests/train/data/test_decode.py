@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from train.data.decode import BadImage, check, crop, pixels, random_box
-from train.data.resize import middle_box
+from train.data.boxes import middle_box, random_box
+from train.data.decode import BadImage, check, crop, pixels
 
 
 def scene(width: int = 96, height: int = 64) -> Image.Image:

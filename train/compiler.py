@@ -1,0 +1,65 @@
+"""C++ of ours, compiled when it is first needed, for this machine, and kept in the user's cache folder."""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from train.cache import user_folder
+
+# Linux tells what the processor can do: what the compiler makes for one processor, another may not know.
+_PROCESSOR = Path("/proc/cpuinfo")
+
+
+def loaded(
+    name: str,
+    sources: Sequence[Path],
+    options: Sequence[str] = (),
+    depends_on: Sequence[str] = (),
+    load: Callable[[str], ctypes.CDLL] = ctypes.CDLL,
+) -> ctypes.CDLL:
+    """Return the library made of the sources; it is compiled where the cache folder does not have it.
+
+    Args:
+      name: of its folder there.
+      sources: files to be compiled, and headers beside them.
+      options: of the compiler, besides those for a fast library.
+      depends_on: what else must be the same for a library to be used again, such as versions.
+      load: loads it, by its path.
+
+    Raises:
+      OSError: there is no compiler, or the folder cannot be written.
+      subprocess.SubprocessError: it does not compile.
+    """
+    compiler, *given = shlex.split(os.environ.get("CXX") or "c++")
+    made_of = (*(source.read_text() for source in sources), compiler, *given, *options, *depends_on, _processor())
+    digest = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16]
+    library = user_folder() / name / f"{digest}.so"
+    if library.exists():
+        try:
+            return load(str(library))
+        except OSError:  # damaged, or built on another machine that shares the folder
+            library.unlink()
+    if shutil.which(compiler) is None:
+        raise OSError(f"there is no C++ compiler {compiler}; install g++, or set CXX")
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        output = Path(folder) / library.name
+        command = [compiler, *given, "-std=c++20", "-O2", "-march=native", "-ffp-contract=fast", "-Wno-psabi"]
+        command += ["-shared", "-fPIC", "-o", str(output)]
+        command += [str(source) for source in sources if source.suffix == ".cc"]
+        subprocess.run([*command, *options], check=True, capture_output=True, text=True, timeout=300)
+        output.replace(library)  # several processes may build it at once; each finds a whole one
+    return load(str(library))
+
+
+def _processor() -> str:
+    if not _PROCESSOR.exists():
+        return platform.processor() or platform.machine()
+    return next((line for line in _PROCESSOR.read_text().splitlines() if line.startswith(("flags", "Features"))), "")
