@@ -52,6 +52,7 @@ def get_config(form: str = "2012") -> ConfigDict:
         config.train.batch_size = 128
         config.evaluate.protocol = "ten_crop"
     else:
+        config.model.init = "torch"
         config.augment.random_resized_crop = 0.08
         config.optimizer.weight_decay = 1e-4
         config.schedule.milestones = (30.0, 60.0)

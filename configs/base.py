@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     model.hidden = placeholder(tuple)  # lenet5 modern, lenet1d, mlp: units of each hidden dense layer
     model.dropout = placeholder(float)  # probability of zeroing a unit of a dense layer
     model.batch_norm = placeholder(bool)  # vgg: batch normalisation behind each convolution
-    # vgg, lenet5 modern, lenet1d: initial kernels: lecun, glorot, gaussian (as VGG's paper prints it), he, torch
+    # alexnet, vgg, lenet5 modern, lenet1d: initial kernels: lecun, glorot, gaussian (as VGG's paper has it), he, torch
     model.init = placeholder(str)
 
     config.dataset = dataset = ConfigDict()

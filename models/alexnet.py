@@ -5,7 +5,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from models.geometry import windows
-from models.layers import Convolution, Dropout, LocalResponseNorm
+from models.layers import INITS, Convolution, Dropout, LocalResponseNorm
 from models.network import Network
 from models.pooling import MaxPool
 
@@ -39,9 +39,10 @@ class AlexNet(Network):
       channels: channels of the input.
       classes: number of logits.
       dropout: probability of zeroing a unit of fc6 and fc7 in training; in "torchvision", one of their inputs.
+      init: a key of `INITS`, for all kernels; by default N(0, 0.01), as in section 5 of the paper, and in "torchvision"
+        He et al. 2015 (arXiv 1502.01852) for all but the last layer.
       dtype: what the layers compute in; parameters are float32.
-      rngs: where the initial parameters come from: N(0, 0.01), and some biases 1, as in section 5 of the paper; in
-        "torchvision" He et al. 2015 (arXiv 1502.01852) for all but the last layer.
+      rngs: where the initial parameters come from; some biases begin at 1, as in the paper, in "torchvision" none.
 
     Raises:
       GeometryError: the image is too small; names the stage and the sizes.
@@ -58,13 +59,17 @@ class AlexNet(Network):
         channels: int = 3,
         classes: int = 1000,
         dropout: float = 0.5,
+        init: str | None = None,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
         self._check(variant)
         super().__init__((image_size, image_size, channels))
         published, by_caffe = variant != "torchvision", variant in ("caffenet", "bvlc")
-        init = nnx.initializers.normal(0.01) if published else nnx.initializers.he_normal()
+        start = nnx.initializers.normal(0.01) if published else INITS["he"]
+        last = start if published else INITS["lecun"]
+        if init is not None:
+            start = last = INITS[init]
         one, zero = nnx.initializers.ones, nnx.initializers.zeros
         norm = LocalResponseNorm(alpha=1e-4 / 5, k=1.0) if by_caffe else LocalResponseNorm()
         for number, (width, side, stride, padding) in enumerate(_PAPER if published else _ONE_TOWER, start=1):
@@ -75,7 +80,7 @@ class AlexNet(Network):
                 windows(side, stride, padding),
                 groups=2 if in_towers else 1,
                 dtype=dtype,
-                kernel_init=init,
+                kernel_init=start,
                 bias_init=one if in_towers else zero,
                 rngs=rngs,
             )
@@ -92,8 +97,8 @@ class AlexNet(Network):
             Dropout(dropout),
             before=("fc7", "fc8") if published else ("fc6", "fc7"),
             dtype=dtype,
-            kernel_init=init,
+            kernel_init=start,
             bias_init=one if published else zero,
-            last_init=init if published else nnx.initializers.lecun_normal(),
+            last_init=last,
             rngs=rngs,
         )

@@ -83,6 +83,8 @@ def _photos(config: ConfigDict) -> Iterator[str]:
     records = images.records.read(images.index[np.arange(_PHOTOS) % images.total].tolist())
     with tempfile.TemporaryDirectory() as folder:
         for number, (data, _) in enumerate(records):
+            if not isinstance(data, bytes):
+                raise UserError(f"--suite={SUITE}: {config.dataset.source} is decoded already; name the photos")
             place = Path(folder, str(number % _CLASSES), f"{number}.jpg")
             place.parent.mkdir(exist_ok=True)
             place.write_bytes(_enlarged(data))

@@ -42,12 +42,16 @@ _ORIENTED = (b"Exif\0\0", b"tiff:Orientation")
 _SCALES = (8, 4, 2, 1)
 
 
+# A JPEG, PNG or WebP file, or its pixels, uint8 `[H, W, 1 or 3]`, where it was decoded before.
+Encoded = bytes | np.ndarray
+
+
 class BadImage(ValueError):
     """The bytes are no image that can be used; the message says why."""
 
 
 def crop(
-    data: bytes, choose: ChooseBox, size: int, resize: str, channels: int, out: np.ndarray | None = None
+    data: Encoded, choose: ChooseBox, size: int, resize: str, channels: int, out: np.ndarray | None = None
 ) -> np.ndarray:
     """Decode, cut a box out and scale it to uint8 `[size, size, channels]`.
 
@@ -55,7 +59,7 @@ def crop(
     file is decoded at a half, a quarter or an eighth of its size where that leaves the box no smaller than the result.
 
     Args:
-      data: a JPEG, PNG or WebP file.
+      data: a JPEG, PNG or WebP file, or its pixels.
       choose: the box, from the size of the photo as it is looked at.
       size: side of the result in pixels.
       resize: a key of `resample.METHODS`.
@@ -66,7 +70,7 @@ def crop(
       BadImage: it is no such file, or damaged.
     """
     with _bad_image_if_damaged():
-        encoded = _Encoded(data)
+        encoded = _opened(data)
         width, height = encoded.size
         left, top, right, bottom = choose(width, height)
         enough = math.ceil(width * size / (right - left)), math.ceil(height * size / (bottom - top))
@@ -77,7 +81,7 @@ def crop(
         return resample(found, (size, size), resize, box, out)
 
 
-def scaled(data: bytes, shorter: int, resize: str, channels: int) -> np.ndarray:
+def scaled(data: Encoded, shorter: int, resize: str, channels: int) -> np.ndarray:
     """Decode, and scale so that the shorter side has so many pixels: uint8 `[H, W, channels]`.
 
     Otherwise as `crop`.
@@ -86,19 +90,19 @@ def scaled(data: bytes, shorter: int, resize: str, channels: int) -> np.ndarray:
       BadImage: it is no such file, or damaged.
     """
     with _bad_image_if_damaged():
-        encoded = _Encoded(data)
+        encoded = _opened(data)
         sides = scaled_sides(*encoded.size, shorter)
         return resample(encoded.pixels(channels, sides), sides, resize)
 
 
-def pixels(data: bytes, channels: int) -> np.ndarray:
+def pixels(data: Encoded, channels: int) -> np.ndarray:
     """Decode all of an image to uint8 `[H, W, channels]`; orientation, depth and transparency are as in `crop`.
 
     Raises:
       BadImage: as `crop`.
     """
     with _bad_image_if_damaged():
-        encoded = _Encoded(data)
+        encoded = _opened(data)
         return encoded.pixels(channels, encoded.size)
 
 
@@ -111,7 +115,25 @@ def check(data: bytes) -> str | None:
     return None
 
 
-class _Encoded:
+def _opened(data: Encoded) -> "_Pixels | _File":
+    return _Pixels(data) if isinstance(data, np.ndarray) else _File(data)
+
+
+class _Pixels:
+    """An image that has been decoded before."""
+
+    def __init__(self, image: np.ndarray) -> None:
+        self._image = image
+        self.size: tuple[int, int] = (image.shape[1], image.shape[0])
+
+    def pixels(self, channels: int, enough: tuple[int, int]) -> np.ndarray:
+        """Return uint8 `[H, W, channels]`."""
+        if self._image.shape[-1] == channels:
+            return self._image
+        return _upright(Image.fromarray(self._image.squeeze(-1) if channels == 3 else self._image), None, channels)
+
+
+class _File:
     """An image of which the header has been read.
 
     Attributes:
@@ -128,7 +150,7 @@ class _Encoded:
             self._sides = self._image.size
             if simplejpeg is not None and self._image.format in ("JPEG", "MPO") and min(self._sides) >= _SCALES[0]:
                 self._mode = _MODES.get(self._image.mode)
-        self.size = self._sides[::-1] if self._turn in _LYING else self._sides
+        self.size: tuple[int, int] = self._sides[::-1] if self._turn in _LYING else self._sides
 
     def pixels(self, channels: int, enough: tuple[int, int]) -> np.ndarray:
         """Return uint8 `[H, W, channels]`, of a JPEG file as small as is cheap and not below the size `enough`."""

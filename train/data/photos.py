@@ -41,8 +41,8 @@ class Records(Protocol):
         """Return how many there are."""
         ...
 
-    def read(self, indices: Sequence[int]) -> list[tuple[bytes, int]]:
-        """Return (file's bytes, label) of each."""
+    def read(self, indices: Sequence[int]) -> Sequence[tuple[decode.Encoded, int]]:
+        """Return (file's bytes, or its pixels, and label) of each."""
         ...
 
     def name(self, index: int) -> str:
@@ -106,7 +106,7 @@ class Photos:
         """
         images = np.empty((len(indices), size, size, self.channels), np.uint8)
 
-        def crop(place: int, data: bytes) -> None:
+        def crop(place: int, data: decode.Encoded) -> None:
             decode.crop(data, box_of(place), size, resize, self.channels, images[place])
 
         _, labels = self._decode(indices, crop)
@@ -147,7 +147,7 @@ class Photos:
         return Examples(np.stack(images), labels)
 
     def _decode(
-        self, indices: np.ndarray, decode_one: Callable[[int, bytes], _Decoded]
+        self, indices: np.ndarray, decode_one: Callable[[int, decode.Encoded], _Decoded]
     ) -> tuple[list[_Decoded], np.ndarray]:
         """Return what `decode_one` makes of each (place, file's bytes), and the labels."""
         images: list[_Decoded] = []

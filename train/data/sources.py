@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from train.data import folder, idx, npz, tfds
+from train.data import folder, idx, npz, predecoded, tfds
 from train.data.examples import Examples
 from train.data.source import Source
 from train.errors import UserError, nearest
@@ -34,6 +34,9 @@ SOURCES: Mapping[str, Callable[[str, ConfigDict], Source]] = {
         Path(path).expanduser(), stream=bool(config.stream), channels=config.channels or 3
     ),
     "folder": _read_folder,
+    "cache": lambda path, config: predecoded.read(
+        Path(path).expanduser(), round(config.image_size / (config.crop or 1))
+    ),
     "tfds": lambda path, config: tfds.read(
         path,
         data_dir=config.data_dir,
@@ -73,4 +76,4 @@ def reachable(uri: str) -> bool:
     place = Path(path).expanduser()
     if kind == "npz":
         return place.is_file() or any(place.parent.glob(f"{glob.escape(place.name)}_*.npz"))
-    return kind not in ("folder", "idx") or place.is_dir()
+    return kind not in ("folder", "idx", "cache") or place.is_dir()

@@ -60,11 +60,11 @@ def _sign(images: Read, place: int) -> tuple[bytes, np.ndarray]:
         whole = decode.crop(data, lambda width, height: (0, 0, width, height), SIDE, "bilinear", 1)
     except decode.BadImage as error:
         raise UserError(f"{images.records.name(int(images.index[place]))}: {error}") from error
-    return hashlib.sha256(data).digest(), whole[..., 0]
+    return hashlib.sha256(data if isinstance(data, bytes) else data.tobytes()).digest(), whole[..., 0]
 
 
-def file_of(images: Photos, place: int) -> bytes:
-    """Return the bytes of a photo.
+def file_of(images: Photos, place: int) -> decode.Encoded:
+    """Return the bytes of a photo, or its pixels.
 
     Raises:
       UserError: it cannot be read; names it.

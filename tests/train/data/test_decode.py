@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
+from train.data import decode
 from train.data.boxes import middle_box, random_box
 from train.data.decode import BadImage, check, crop, pixels
 
@@ -248,3 +249,64 @@ def test_random_boxes_cover_areas_and_ratios_evenly() -> None:
 def test_the_least_images_have_crops(size: int) -> None:
     data = encode(Image.new("RGB", (size, 1)), "PNG")
     assert crop(data, partial(random_box, random=np.random.default_rng(0), smallest=0.1), 8, "bilinear", 3).any() == 0
+
+
+def exif(orientation: int) -> bytes:
+    data = Image.Exif()
+    data[ExifTags.Base.Orientation] = orientation
+    return data.tobytes()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode(scene(), quality=90),
+        encode(scene(), quality=90, subsampling=0),
+        encode(scene(), quality=90, progressive=True),
+        encode(scene(97, 61), quality=30, subsampling=2),
+        encode(scene().convert("L")),
+        encode(scene().convert("CMYK")),
+        encode(scene(), exif=exif(6)),
+        encode(scene().convert("L"), exif=exif(3)),
+        encode(scene(7, 5)),
+        encode(scene(), keep_rgb=True, subsampling=0),
+        encode(scene())[:-200],
+    ],
+    ids=["plain", "4:4:4", "progressive", "odd", "gray", "inks", "turned", "turned-gray", "tiny", "rgb", "cut-off"],
+)
+def test_simplejpeg_changes_nothing(data: bytes, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert decode.simplejpeg is not None, "a dependency"
+
+    def seen(size: int) -> list[object]:
+        found: list[object] = []
+        for look in (
+            lambda: crop(data, lambda width, height: (1, 0, width, height * 0.9), size, "bilinear", channels),
+            lambda: decode.scaled(data, size, "bicubic", channels),
+            lambda: pixels(data, channels),
+        ):
+            try:
+                found.append(look())
+            except BadImage as error:
+                found.append(str(error))
+        return found
+
+    def everything() -> list[object]:
+        return [image for size in (60, 30, 11, 3) for image in seen(size)]
+
+    fast = everything()
+    monkeypatch.setattr(decode, "simplejpeg", None)
+    for one, other in zip(fast, everything(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_pixels_decoded_before_are_taken_as_they_are() -> None:
+    data = encode(scene(), "PNG")
+    for channels in (1, 3):
+        for had in (1, 3):
+            found = pixels(pixels(data, had), channels)
+            if channels <= had:
+                assert np.abs(found.astype(int) - pixels(data, channels)).max() == 0
+            assert found.shape == (64, 96, channels)
+    box = partial(middle_box, share=0.75)
+    np.testing.assert_array_equal(crop(pixels(data, 3), box, 24, "bilinear", 3), crop(data, box, 24, "bilinear", 3))
