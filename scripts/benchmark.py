@@ -14,7 +14,7 @@ with that stage frozen), extraction (storing these, and inference alone), evalua
 step alone); the last four on random weights. accuracy
 (--peer=torch, --config=configs/lenet5_mnist_fast.py) trains LeNet-5 on MNIST from the start of the process to the test
 figure, beside a PyTorch script. input (--peer=torch or tensorflow, and a config of photos) reads 1,000 photos into
-batches of random crops, beside a DataLoader or tf.data.
+batches of random crops, from files and decoded before, beside a DataLoader or tf.data.
 Leave the machine alone meanwhile.
 """
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from train import settings
 from train.benchmark.process import Side
-from train.data import sources
+from train.data import predecoded, sources
 from train.data.photos import Photos
 from train.errors import UserError
 
@@ -23,12 +23,16 @@ SUITE = "input"
 PEERS = {"torch": ("torch_input", "torch"), "tensorflow": ("tensorflow_input", "tensorflow")}
 # As many photos, in as many classes, whose sides are the average ones of ImageNet's at least.
 _PHOTOS, _CLASSES, _SIDES, _QUALITY = 1_000, 10, (500, 375), 90
+# Pixels of the shorter side of what is decoded before.
+_CACHED = 256
 # Seconds of one measurement.
 _TURN = 5.0
 
 
 def measure(config: ConfigDict, peer: str, repeats: int, threads: int) -> dict[str, Any]:
-    """Measure images/s of both sides in turns, after one turn that does not count, on the same photos and crops.
+    """Measure images/s in turns, after one turn that does not count: ours, ours decoded before, and the peer's.
+
+    All have the same photos, and crops from the same distribution; what is decoded before, at 256 pixels.
 
     Args:
       config: of photos in files; its crops, size and batches.
@@ -38,7 +42,8 @@ def measure(config: ConfigDict, peer: str, repeats: int, threads: int) -> dict[s
 
     Returns:
       A row: `images_per_second` (median) with `spread` ([minimum, maximum]), and `memory_growth`, the bytes by which
-      the process grew from the first turn that counts to the last; the same with the prefix `peer_`; and the ratio.
+      the process grew from the first turn that counts to the last; the same with the prefixes `cached_` and `peer_`;
+      and the ratio of ours to the peer's.
 
     Raises:
       UserError: the source has no photos in files, or a side has failed.
@@ -48,12 +53,19 @@ def measure(config: ConfigDict, peer: str, repeats: int, threads: int) -> dict[s
         raise UserError(f"--suite={SUITE}: cuts random crops; set config.augment.random_resized_crop=0.08")
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(_photos(config))
-        ours, theirs = (stack.enter_context(Side(module, threads)) for module in ("jax_input", PEERS[peer][0]))
-        config.dataset.source = f"folder:{folder}"
+        sides = {
+            prefix: stack.enter_context(Side(module, threads))
+            for prefix, module in (("", "jax_input"), ("cached_", "jax_input"), ("peer_", PEERS[peer][0]))
+        }
+        photos, cache = f"folder:{folder}/photos", f"cache:{folder}/cache"
+        config.dataset.source = photos
+        predecoded.write(sources.read(photos, config.dataset), photos, Path(folder, "cache"), _CACHED, "bilinear")
         size, batch, smallest = config.dataset.image_size, config.train.batch_size, config.augment.random_resized_crop
-        work = {"folder": folder, "size": size, "batch_size": batch, "smallest": smallest}
-        ready = {"": ours.ask("prepare", config=settings.to_json(config)), "peer_": theirs.ask("prepare", **work)}
-        sides = {"": ours, "peer_": theirs}
+        work = {"folder": f"{folder}/photos", "size": size, "batch_size": batch, "smallest": smallest}
+        ready = {"": sides[""].ask("prepare", config=settings.to_json(config))}
+        config.dataset.source = cache
+        ready["cached_"] = sides["cached_"].ask("prepare", config=settings.to_json(config))
+        ready["peer_"] = sides["peer_"].ask("prepare", **work)
         answers: dict[str, list[dict[str, Any]]] = {prefix: [] for prefix in sides}
         for turn in range(repeats + 1):
             for prefix, side in list(sides.items())[:: 1 if turn % 2 else -1]:
@@ -74,7 +86,7 @@ def measure(config: ConfigDict, peer: str, repeats: int, threads: int) -> dict[s
 
 @contextlib.contextmanager
 def _photos(config: ConfigDict) -> Iterator[str]:
-    """Yield a folder of class folders with 1,000 photos of the source; small ones are enlarged to 500 x 375 pixels."""
+    """Yield a folder with photos/, 1,000 of the source in class folders; small ones are enlarged to 500 x 375."""
     images = sources.read(config.dataset.source, config.dataset).splits["train"]  # undivided: a photo a class will do
     if not isinstance(images, Photos):
         raise UserError(
@@ -85,8 +97,8 @@ def _photos(config: ConfigDict) -> Iterator[str]:
         for number, (data, _) in enumerate(records):
             if not isinstance(data, bytes):
                 raise UserError(f"--suite={SUITE}: {config.dataset.source} is decoded already; name the photos")
-            place = Path(folder, str(number % _CLASSES), f"{number}.jpg")
-            place.parent.mkdir(exist_ok=True)
+            place = Path(folder, "photos", str(number % _CLASSES), f"{number}.jpg")
+            place.parent.mkdir(exist_ok=True, parents=True)
             place.write_bytes(_enlarged(data))
         yield folder
 

@@ -25,7 +25,8 @@ class _JaxInput(MeasuredInput):
         batches = self._open.enter_context(stream(TrainingBatches(photos, experiment), 0, sys.maxsize, workers))
         self.step = lambda: next(batches)
         self.step()
-        return {"setting": f"{workers} workers" if workers else "threads"}
+        kind = experiment.dataset.source.partition(":")[0]
+        return {"setting": f"{kind}, {f'{workers} workers' if workers else 'threads'}"}
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from rich.table import Table
 
 
 def own_row(row: dict[str, Any], unit: str) -> str:
-    """Return the lines of a row of own.py or accuracy.py."""
+    """Return the lines of a row of own.py, accuracy.py or input.py."""
     lines = []
-    for prefix in ("", "peer_"):
+    for prefix in ("", *(["cached_"] if "cached_spread" in row else []), "peer_"):
         low, high = row[f"{prefix}spread"]
         figure = f"{row[prefix + unit]:9,.1f} {unit.replace('_', ' ')}  ({low:,.1f} to {high:,.1f})"
         if f"{prefix}accuracy" in row:

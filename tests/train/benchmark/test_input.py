@@ -43,4 +43,5 @@ def test_both_sides_read(peer: str, command: Command, tmp_path: Path) -> None:
     (row,) = json.loads((tmp_path / "figures.json").read_text())["rows"]
     assert row["images_per_second"] > 0
     assert row["peer_images_per_second"] > 0
+    assert row["cached_images_per_second"] > 0
     assert np.isfinite(row["memory_growth"])
