@@ -30,8 +30,7 @@ def over_hosts(main: Callable[[], None]) -> Callable[[], None]:
             return
         debug = flags.FLAGS.debug
         if not watching.is_watched():
-            coordinator = place.coordinator if place else "the address that jax has found"
-            sys.exit(watching.watch(coordinator, _WAIT.value, _HEARTBEAT.value, debug=debug))
+            sys.exit(watching.watch(place, _WAIT.value, _HEARTBEAT.value, debug=debug))
         watching.attach(debug=debug)
         with hosts.joined(place, _WAIT.value, _HEARTBEAT.value):
             main()

@@ -79,9 +79,9 @@ def joined(place: Place | None, wait: int = WAIT, heartbeat: int = HEARTBEAT) ->
     try:
         with contextlib.nullcontext() if writes() else _silence():
             yield
-    except jax.errors.JaxRuntimeError as error:
+    except Exception as error:
         if _is_of_network(error):
-            # Another process has ended, or soon we are told which: jax then ends this one, and its parent says so.
+            # Another process is gone. By its heartbeats jax soon knows which, and ends this one; its parent says so.
             time.sleep(2 * heartbeat)
         raise
 
@@ -148,8 +148,13 @@ def _silence() -> Iterator[None]:
         yield
 
 
-def _is_of_network(error: Exception) -> bool:
-    return any(word in str(error) for word in ("Gloo", "NCCL", "Socket closed", "Connection", "CoordinationService"))
+def _is_of_network(error: BaseException | None) -> bool:
+    """Whether an error, or one that it comes from, tells of a lost connection to another process."""
+    if error is None:
+        return False
+    of_jax = isinstance(error, (jax.errors.JaxRuntimeError, ValueError, RuntimeError))
+    words = ("Gloo", "NCCL", "Socket closed", "Connection reset", "Connection closed", "CoordinationService")
+    return (of_jax and any(word in str(error) for word in words)) or _is_of_network(error.__cause__)
 
 
 def barrier(name: str) -> None:

@@ -16,6 +16,8 @@ import sys
 import threading
 from types import FrameType
 
+from train.hosts import Place
+
 # Tells a child where libraries shall write, and who its parent is.
 _WATCHED = "OLDMASTERS_WATCHED"
 # Of what libraries have written, so many lines are kept.
@@ -28,14 +30,14 @@ def is_watched() -> bool:
     return _WATCHED in os.environ
 
 
-def watch(coordinator: str, wait: int, heartbeat: int, *, debug: bool) -> int:
+def watch(place: Place | None, wait: int, heartbeat: int, *, debug: bool) -> int:
     """Start this command once more, and return its exit status when it has ended.
 
     SIGTERM and Ctrl-C go on to the child as SIGTERM, which all hosts then heed at one step; a second one ends the child
     at once. If jax or the system has ended it, one line on stderr says what is known, and the status is 1.
 
     Args:
-      coordinator: HOST:PORT of process 0, for messages.
+      place: which process this is, or None if jax finds it out.
       wait: seconds that a process waits for the others at the beginning.
       heartbeat: seconds without a sign of life after which a process counts as dead.
       debug: let libraries write to stderr.
@@ -74,31 +76,34 @@ def watch(coordinator: str, wait: int, heartbeat: int, *, debug: bool) -> int:
     if passed:
         print("error: stopped before a step could be saved; the last checkpoint is kept", file=sys.stderr)
         return 128 + passed[-1]
-    print(f"error: {_explain(-status, ''.join(said), coordinator, wait, heartbeat)}", file=sys.stderr)
+    print(f"error: {_explain(-status, ''.join(said), place, wait, heartbeat)}", file=sys.stderr)
     return 1
 
 
-def _explain(number: int, said: str, coordinator: str, wait: int, heartbeat: int) -> str:
+def _explain(number: int, said: str, place: Place | None, wait: int, heartbeat: int) -> str:
     """Say in one line why the child has ended, from the signal and from what jax has written."""
+    at = f"--coordinator={place.coordinator}" if place else "--distributed"
+    if doubled := re.search(r"(\d+) unexpectedly tried to connect", said):
+        return f"{at}: process {doubled[1]} has come twice; give each process a number of its own, and start all again"
     if "RegisterTask" in said:
-        if "ALREADY_EXISTS" in said or "newer incarnation" in said:
-            return f"--coordinator={coordinator}: two processes have the same number; give each its own --process"
+        if place and place.process == 0:
+            return f"{at}: of {place.processes} processes, not all have come within {wait} s; start the others too"
         return (
-            f"--coordinator={coordinator}: no process 0 has answered there within {wait} s; start it, or look whether "
-            "the port can be reached from here and no other process has the same --process"
+            f"{at}: process 0 has not answered within {wait} s; start it, see whether its port can be reached from "
+            "here, and whether no other process has this one's number"
         )
-    places = re.findall(r"^process (\d+) of (\d+)$", said, re.MULTILINE)
-    who = "process {} of {}".format(*places[0]) if places else "this process"
-    kept = "the last checkpoint is kept: start the same command on all hosts again, and the run goes on"
-    if number != signal.SIGABRT or "distributed service detected fatal errors" not in said:
-        name = signal.Signals(number).name
-        memory = " (the system does so where memory runs out)" if number == signal.SIGKILL else ""
-        return f"{who} was ended by {name}{memory}; {kept}; --debug shows what libraries said"
-    dead = re.search(r"stopped sending heartbeats\):\n((?:\d+\n)+)", said)
-    if dead:
-        others = f"process {', '.join(dead[1].split())}"
-        return f"{who}: {others} has given no sign of life for {heartbeat} s, or has ended; {kept}"
-    return f"{who}: process 0, at {coordinator}, has ended, and said why; {kept}"
+    numbers = re.search(r"^process (\d+) of (\d+)$", said, re.MULTILINE)
+    who = "process {} of {}".format(*numbers.groups()) if numbers else "this process"
+    kept = "the last checkpoint is kept; the same command, on all hosts, goes on from it"
+    if dead := re.search(r"stopped sending heartbeats\):\n((?:\d+\n)+)", said):
+        return f"{who}: process {', '.join(dead[1].split())} has ended, or is silent for {heartbeat} s; {kept}"
+    if "distributed service detected fatal errors" in said:
+        return f"{who}: process 0, which keeps all together, has ended; see what its host says; {kept}"
+    why = {
+        signal.SIGABRT: ", as when another process is gone",
+        signal.SIGKILL: ", as when memory runs out",
+    }.get(signal.Signals(number), "")
+    return f"{who}: ended by {signal.Signals(number).name}{why}; {kept}; --debug shows what libraries say"
 
 
 def attach(*, debug: bool) -> None:
