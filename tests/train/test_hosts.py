@@ -20,11 +20,34 @@ from train.run import METRICS, read_metrics
 from train.watching import _explain
 
 ONE, TWO = (os.environ | {"JAX_NUM_CPU_DEVICES": devices} for devices in ("1", "2"))
+# A perceptron, which compiles in no time.
+SMALL = """
+from configs import base
+
+def get_config():
+    config = base.get_config()
+    config.model.name = "mlp"
+    config.model.hidden = (16,)
+    config.model.dropout = 0.5
+    config.dataset.image_size = 8
+    config.train.batch_size = 8
+    config.log.every_steps = 1
+    config.log.tensorboard = False
+    config.evaluate.report = False
+    return config
+"""
 # So long that a test has time to interfere.
 LONG = (
-    *(*LENET5, "--config.log.every_steps=20", "--config.train.epochs=500.0", "--config.evaluate.every_epochs=50.0"),
-    *("--config.checkpoint.every_steps=20", "--heartbeat=5"),
+    *("--config.log.every_steps=20", "--config.train.epochs=500.0", "--config.evaluate.every_epochs=50.0"),
+    *("--config.checkpoint.every_steps=20", "--config.train.batch_size=64", "--heartbeat=5"),
 )
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> str:
+    """The flag of a small experiment."""
+    (tmp_path / "small.py").write_text(SMALL)
+    return f"--config={tmp_path / 'small.py'}"
 
 
 def start(workdir: Path, *flags: str, of_second: tuple[str, ...] = ()) -> list[subprocess.Popen[str]]:
@@ -114,15 +137,13 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def of_photos(photos: Path, *flags: str) -> tuple[str, ...]:
-    return (
-        *(*LENET5, f"--config.dataset.source=folder:{photos}", "--config.augment.random_resized_crop=0.3"),
-        *("--config.train.batch_size=8", "--config.train.epochs=2.0", *flags),
-    )
+def of_photos(photos: Path) -> tuple[str, ...]:
+    return (f"--config.dataset.source=folder:{photos}", "--config.augment.random_resized_crop=0.3")
 
 
-def test_the_same_losses_from_photos_of_which_each_reads_its_own(tmp_path: Path, photos: Path) -> None:
-    assert_the_same(tmp_path, of_photos(photos), ("--config.dataset.workers=1",), 6)
+def test_the_same_losses_from_photos_of_which_each_reads_its_own(tmp_path: Path, photos: Path, small: str) -> None:
+    flags = (small, *of_photos(photos), "--config.train.epochs=2.0")
+    assert_the_same(tmp_path, flags, ("--config.dataset.workers=1",), 6)
 
 
 @pytest.mark.slow
@@ -144,9 +165,11 @@ def test_alexnet_takes_the_same_first_step(tmp_path: Path, photos: Path, mesh: s
 
 
 @pytest.mark.parametrize("killed", ["child", "parent"])
-def test_a_killed_process_ends_the_others_with_a_line_and_the_same_command_goes_on(tmp_path: Path, killed: str) -> None:
+def test_a_killed_process_ends_the_others_with_a_line_and_the_same_command_goes_on(
+    tmp_path: Path, small: str, killed: str
+) -> None:
     run = tmp_path / "run"
-    processes = start(run, *LONG)
+    processes = start(run, small, *LONG)
     wait_for_checkpoint(run)
     watched = processes[1].pid
     children = Path(f"/proc/{watched}/task/{watched}/children").read_text().split()
@@ -159,7 +182,7 @@ def test_a_killed_process_ends_the_others_with_a_line_and_the_same_command_goes_
         assert other == 1
         assert re.fullmatch(r"error: process 1 of 2: ended by SIGKILL.*\n", own)
     assert nothing_is_left(run)
-    processes = start(run, *LONG)  # and stopped in good order: one is told, both heed it
+    processes = start(run, small, *LONG)  # and stopped in good order: one is told, both heed it
     assert processes[0].stdout is not None
     said = ""
     while "resuming after step" not in said:
@@ -188,11 +211,13 @@ def test_a_killed_process_ends_the_others_with_a_line_and_the_same_command_goes_
         (("--config.dataset.source=folder:OTHER",), "error: the content of "),
     ],
 )
-def test_hosts_that_differ_are_named(tmp_path: Path, photos: Path, of_second: tuple[str, ...], line: str) -> None:
+def test_hosts_that_differ_are_named(
+    tmp_path: Path, photos: Path, small: str, of_second: tuple[str, ...], line: str
+) -> None:
     for index in range(40):
         photo(tmp_path / "others" / "ab"[index % 2] / f"{index}.jpg", index + 1)
     of_second = tuple(flag.replace("OTHER", str(tmp_path / "others")) for flag in of_second)
-    outcomes = ends(start(tmp_path / "run", *of_photos(photos, "--heartbeat=5"), of_second=of_second))
+    outcomes = ends(start(tmp_path / "run", small, *of_photos(photos), "--heartbeat=5", of_second=of_second))
     assert [status for status, _, _ in outcomes] == [1, 1]
     line = line.replace("HOST", socket.gethostname())
     assert any(errors.startswith(line) for _, _, errors in outcomes), outcomes
