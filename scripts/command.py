@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 from configs import base
 from scripts.command_line import check_config, check_keys, explain
-from train import cache
+from train import cache, hosts
 from train.errors import UserError
 from train.signals import InterruptedRun
 
@@ -82,7 +82,11 @@ def launch(main: Callable[..., None], *, config: str | None = None, takes: str |
     gc.enable()  # scripts/__init__.py had turned it off
     # config_flags wants the file before the keys; people need not know.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: not argument.startswith(("--config=", "-config=")))
-    app.run(run, flags_parser=parse)
+    try:
+        app.run(run, flags_parser=parse)
+    except BaseException as end:  # absl ends in SystemExit
+        hosts.leave(end)
+        raise
 
 
 def _fail(line: str, *, debug: bool) -> NoReturn:

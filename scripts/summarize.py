@@ -3,6 +3,7 @@
     python -m scripts.summarize --model=alexnet --variant=2012
     python -m scripts.summarize --model=vgg16 --batch_size=64 --memory=16 --draw=vgg16.svg
     python -m scripts.summarize --model=lenet5 --json
+    python -m scripts.summarize --model=alexnet --scaling=a100_ethernet
 
 Everything is read off the network itself; nothing is trained, and no memory is taken.
 """
@@ -18,7 +19,7 @@ from absl import flags
 from models import NETWORKS
 from scripts import command, outputs
 from train.errors import UserError
-from train.lecture import drawing, summary
+from train.lecture import drawing, scaling, summary
 from train.run import write_whole
 
 _MODEL = flags.DEFINE_string("model", None, f"The network: {', '.join(NETWORKS)}.")
@@ -29,6 +30,12 @@ _CLASSES = flags.DEFINE_integer("classes", None, "Number of logits.", lower_boun
 _BATCH_NORM = flags.DEFINE_boolean("batch_norm", None, "vgg: batch normalisation behind each convolution.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images a step, whose memory is predicted.", lower_bound=1)
 _MEMORY = flags.DEFINE_float("memory", None, "GiB there are for training. Default: the device's.", lower_bound=0)
+_SCALING = flags.DEFINE_enum(
+    "scaling", None, [*scaling.MACHINES], "Show a step on 1 to 1,024 devices of these hosts, --batch_size images each."
+)
+_UTILISATION = flags.DEFINE_float(
+    "utilisation", 0.4, "scaling: share of a device's peak that computing reaches.", lower_bound=0.01, upper_bound=1
+)
 _JSON = flags.DEFINE_boolean("json", False, "Print JSON instead of a table.")
 _DRAW = flags.DEFINE_string("draw", None, "Draw the network to scale into this SVG or PNG file.")
 
@@ -46,6 +53,13 @@ def main() -> None:
         classes=_CLASSES.value,
         batch_norm=_BATCH_NORM.value,
     )
+    if _SCALING.value:
+        found = made_of | scaling.sheet(scaling.sizes(built), _SCALING.value, _BATCH_SIZE.value, _UTILISATION.value)
+        if _JSON.value:
+            print(json.dumps(found))
+        else:
+            scaling.print_sheet(found)
+        return
     if _MEMORY.value is not None and not math.isfinite(_MEMORY.value):
         raise UserError(f"--memory={_MEMORY.value}: must be finite")
     memory = summary.available_memory() if _MEMORY.value is None else int(_MEMORY.value * 2**30)

@@ -2,7 +2,10 @@
 
     python -m scripts.train --config=configs/lenet5_digits.py --workdir=runs/lenet5_digits --config.train.epochs=20
 
+    python -m scripts.train ... --coordinator=HOST:PORT --processes=2 --process=0  # and 1 on the other host
+
 The same command on the same folder resumes; on a finished one it says so. Any key of configs/base.py can be set.
+docs/scaling.md tells of several hosts.
 """
 
 if not __package__:
@@ -13,11 +16,12 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from scripts import command
+from scripts import command, hosts
 from train import loop, settings
 from train.data import dataset, preview
 from train.errors import UserError
 
+flags.adopt_module_key_flags(hosts)
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
 _PREVIEW = flags.DEFINE_string("preview", None, "Draw what augmentation does to this PNG file, and do not train.")
 
@@ -40,4 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.launch(main, config="lenet5_digits.py")
+    command.launch(hosts.over_hosts(main), config="lenet5_digits.py")

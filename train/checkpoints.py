@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import orbax.checkpoint as ocp
 from flax import nnx
@@ -22,10 +23,11 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from train import devices, network
+from train import devices, hosts, network
 from train.errors import NotFiniteError, UserError
 from train.network import PyTree
 from train.run import RunFolder
+from train.signals import InterruptedRun
 from train.step import State
 
 
@@ -213,7 +215,7 @@ class Checkpoints:
             optimizer=ocp.args.StandardRestore({"optimizer": state.optimizer}),
             progress=ocp.args.JsonRestore(),
         )
-        taken = jax.device_put(jnp.asarray(step, state.step.dtype), state.step.sharding)
+        taken = devices.put(np.asarray(step, state.step.dtype), state.step.sharding)
         optimizer = restored.optimizer["optimizer"]
         return State(taken, state.seed, **restored.network, frozen=state.frozen, optimizer=optimizer), restored.progress
 
@@ -240,10 +242,12 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error and hosts.count() > 1 and not isinstance(error, InterruptedRun):
+            return  # this process leaves (`hosts.leave`); to close, it would wait for the others
         # After an error only the first one matters: what then fails in the background is its consequence.
         with contextlib.suppress(*((Exception,) if error else ())):
             self._manager.close()
-        if self._read_only:
+        if self._read_only or not hosts.writes():
             return
         for unfinished in self.path.glob("*.orbax-checkpoint-tmp"):
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
+from train import hosts
 from train.errors import UserError
 from train.onednn import rules
 from train.onednn.rewriting import rewritten
@@ -21,7 +23,7 @@ def make_mesh(data: int | None, model: int = 1) -> Mesh:
     parallelizing convolutional neural networks" (arXiv 1404.5997).
 
     Raises:
-      UserError: there are fewer devices.
+      UserError: there are fewer devices, or the devices of some host would have nothing to do.
     """
     there = jax.device_count()
     count = (data or max(1, there // model)) * model
@@ -29,6 +31,11 @@ def make_mesh(data: int | None, model: int = 1) -> Mesh:
         sides = f"config.mesh.model={model}" if data is None else f"config.mesh.data={data}"
         sides += f" times config.mesh.model={model}" if data is not None and model > 1 else ""
         raise UserError(f"{sides}: this machine has {there} of {jax.default_backend()}")
+    if hosts.count() > 1 and count != there:
+        raise UserError(
+            f"config.mesh: {count // model} x {model} devices; over several hosts it takes all {there}: leave "
+            "config.mesh.data out, and let config.mesh.model divide them"
+        )
     shape = (count // model, model)
     return jax.make_mesh(shape, ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=jax.devices()[:count])
 
@@ -41,6 +48,56 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def by_batch(mesh: Mesh) -> NamedSharding:
     """Each device holds a part of the first axis."""
     return NamedSharding(mesh, PartitionSpec(("data", "model")))
+
+
+def local_mesh(count: int | None = None) -> Mesh:
+    """Return a mesh of so many of this process's own devices, by default all, for what it computes alone."""
+    own = jax.local_devices()[:count]
+    return jax.make_mesh((len(own), 1), ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=own)
+
+
+def put(tree: PyTree, place: Sharding) -> PyTree:
+    """Return arrays on devices; over several hosts each, which has all of them, puts what its own devices hold."""
+    if place.is_fully_addressable:
+        return jax.device_put(tree, place)
+
+    def one(leaf: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return jax.device_put(leaf, place)
+        array = np.asarray(leaf)
+        return jax.make_array_from_callback(array.shape, place, lambda index: array[index])
+
+    return jax.tree.map(one, tree)
+
+
+def rows_here(place: NamedSharding, size: int) -> np.ndarray:
+    """Return which rows of an array of `size` the devices of this process hold, ascending."""
+    parts = place.addressable_devices_indices_map((size,)).values()
+    return np.unique(np.concatenate([np.arange(size)[part] for part in parts if part is not None]))
+
+
+def put_rows(tree: PyTree, place: NamedSharding, size: int) -> PyTree:
+    """Return arrays of `size` rows on devices, of which each process has those that `rows_here` names."""
+    if place.is_fully_addressable:
+        return jax.device_put(tree, place)
+    rows = rows_here(place, size)
+
+    def one(leaf: np.ndarray) -> jax.Array:
+        def part(index: tuple[slice, ...] | None) -> np.ndarray:
+            assert index is not None
+            start, stop, _ = index[0].indices(size)
+            return leaf[np.searchsorted(rows, start) : np.searchsorted(rows, stop)]
+
+        return jax.make_array_from_callback((size, *leaf.shape[1:]), place, part)
+
+    return jax.tree.map(one, tree)
+
+
+def whole(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Return arrays of which each process has all, as device_get wants them; all processes must ask."""
+    if hosts.count() == 1:
+        return tree
+    return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree)
 
 
 def of_state(mesh: Mesh, shapes: PyTree, dense: Sequence[str]) -> PyTree:

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from train import hosts
 from train.data.roles import Dataset
 from train.onednn import rules
 
@@ -60,6 +61,7 @@ def machine() -> dict[str, Any]:
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "packages": {name: metadata.version(name) for name in _PACKAGES},
         "onednn": rules.version(),
+        "processes": hosts.count(),
         "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
     }
 

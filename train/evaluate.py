@@ -71,7 +71,7 @@ def make_evaluator(
         sums = step(*arguments)
         return jnp.stack([sums[name].astype(jnp.float32) for name in names])  # one array is one wait
 
-    compiled = devices.jit(sums_of, config.precision, mesh)
+    compiled = devices.jit(sums_of, config.precision, mesh, out_shardings=devices.replicated(mesh))
 
     def evaluate(params: PyTree, stats: PyTree, images: Images) -> dict[str, Any]:
         enough = -(-images.total // mesh.size) * mesh.size

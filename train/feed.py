@@ -38,24 +38,22 @@ def training_batches(
       first: the first step, from 0.
       last: the step after the last.
     """
-    places = devices.by_batch(mesh)
+    places, size = devices.by_batch(mesh), config.train.batch_size
+    rows = devices.rows_here(places, size)  # of a batch, each host reads what its devices take
     if isinstance(images, Photos):
-        with stream(TrainingBatches(images, config), first, last, config.dataset.workers) as batches:
-            yield (jax.device_put(batch, places) for batch in batches)
+        with stream(TrainingBatches(images, config, rows), first, last, config.dataset.workers) as batches:
+            yield (devices.put_rows(batch, places, size) for batch in batches)
         return
     views = 1
     if isinstance(images, Activations):
         views = images.views
         if images.nbytes > _RESIDENT_BYTES:
-            with stream(partial(_stored_batch, images, config), first, last, 0) as batches:
-                yield (jax.device_put(batch, places) for batch in batches)
+            with stream(partial(_stored_batch, images, config, rows), first, last, 0) as batches:
+                yield (devices.put_rows(batch, places, size) for batch in batches)
             return
     everything = images.all() if isinstance(images, Activations) else images
-    resident, draw = jax.device_put(everything, devices.replicated(mesh)), _draw(places)
-    yield (
-        draw(resident, batch_indices(images.total, config.train.batch_size, config.seed, step, views))
-        for step in range(first, last)
-    )
+    resident, draw = devices.put(everything, devices.replicated(mesh)), _draw(places)
+    yield (draw(resident, batch_indices(images.total, size, config.seed, step, views)) for step in range(first, last))
 
 
 @functools.cache  # so that each evaluation finds it compiled
@@ -64,9 +62,9 @@ def _draw(places: NamedSharding) -> Callable[[Examples, np.ndarray], Examples]:
     return jax.jit(lambda examples, indices: jax.tree.map(lambda x: x[indices], examples), out_shardings=places)
 
 
-def _stored_batch(images: Activations, config: ConfigDict, step: int) -> Examples:
-    """Return the batch of a step, read from where the activations are stored."""
-    return images.take(batch_indices(images.total, config.train.batch_size, config.seed, step, images.views))
+def _stored_batch(images: Activations, config: ConfigDict, rows: np.ndarray, step: int) -> Examples:
+    """Return those rows of the batch of a step, read from where the activations are stored."""
+    return images.take(batch_indices(images.total, config.train.batch_size, config.seed, step, images.views)[rows])
 
 
 def batches_in_order(
@@ -82,22 +80,26 @@ def batches_in_order(
       first: the number of the batch that it begins with.
     """
     places = devices.by_batch(mesh)
-    all_count = jax.device_put(np.ones(batch_size, bool), places)
+    rows = devices.rows_here(places, batch_size)
+    all_count = devices.put(np.ones(batch_size, bool), places)
 
     def counted(number: int) -> jax.Array:
         left = images.total - number * batch_size
-        return all_count if left >= batch_size else jax.device_put(np.arange(batch_size) < left, places)
+        return all_count if left >= batch_size else devices.put(np.arange(batch_size) < left, places)
 
     if isinstance(images, Photos):
-        make = BatchesInOrder(images, config.dataset, batch_size)
+        make = BatchesInOrder(images, config.dataset, batch_size, rows)
         # By threads: workers take seconds to start, at each evaluation.
         with stream(make, first, len(make), 0) as batches:
             for number, batch in enumerate(batches, start=first):
-                yield jax.device_put(batch, places), counted(number)
+                yield devices.put_rows(batch, places, batch_size), counted(number)
         return
     # Images in memory go to the devices at once: putting a small network's batch there costs a part of computing it.
-    resident = jax.device_put(images, devices.replicated(mesh)) if isinstance(images, Examples) else None
+    resident = devices.put(images, devices.replicated(mesh)) if isinstance(images, Examples) else None
     for number in range(first, -(-images.total // batch_size)):
         index = np.minimum(np.arange(number * batch_size, (number + 1) * batch_size), images.total - 1)
-        batch = jax.device_put(images.take(index), places) if resident is None else _draw(places)(resident, index)
+        if resident is None:
+            batch = devices.put_rows(images.take(index[rows]), places, batch_size)
+        else:
+            batch = _draw(places)(resident, index)
         yield batch, counted(number)

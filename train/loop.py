@@ -12,7 +12,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from train import devices, environment, network, settings
+from train import devices, environment, hosts, network, settings
 from train.checkpoints import Checkpoints, load_network, network_of
 from train.data.roles import Dataset
 from train.errors import NotFiniteError, UserError
@@ -22,8 +22,8 @@ from train.meter import Meter
 from train.prepare import prepare
 from train.progress import Display
 from train.report import files as report
-from train.run import CONFIG, ENVIRONMENT, METRICS, RESULT, MetricsLog, RunFolder, lock, read_metrics
-from train.signals import InterruptedRun, Signals
+from train.run import CONFIG, ENVIRONMENT, METRICS, RESULT, MetricsLog, RunFolder, lock, read_metrics, to_json
+from train.signals import InterruptedRun, listen
 from train.transfer import adopting, net_a, table
 from train.transfer.beginning import begin, check_frozen, load_data
 from train.transfer.weights import digests
@@ -43,6 +43,11 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
     """
     weights = adopting.adopt(config, workdir, given)
     settings.resolve(config)
+    if hosts.count() > 1 and config.transfer.mode == "stored":
+        raise UserError(
+            "config.transfer.mode=stored: trains a small head on one host; choose finetune or frozen, or leave the "
+            "flags of several processes out"
+        )
     data = load_data(config)
     adopting.complete(config)
     _, params, _ = network.describe(config)
@@ -61,10 +66,12 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
         net_a.check(config)
     given_layers = {} if weights is None else digests(config, weights)
     del weights  # they are read again where they are needed, and lie in memory once
-    with lock(workdir):
-        folder = RunFolder.create(workdir, config, environment.describe(config.dataset.source, data, given_layers))
+    _compare_hosts(config, data)
+    with lock(workdir) if hosts.writes() else contextlib.nullcontext():
+        folder = _open(workdir, config, environment.describe(config.dataset.source, data, given_layers))
         if folder.result is None:
-            report.remove(workdir)  # of a run that is made longer, that of the shorter one
+            if hosts.writes():
+                report.remove(workdir)  # of a run that is made longer, that of the shorter one
             counts = folder.environment["data"]["counts"]
             print(
                 f"{config.model.name}: {network.count_parameters(params):,} parameters, {_origin(config)}, "
@@ -78,7 +85,9 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
             if given_layers:
                 table.show(table.describe(config, given_layers))
             try:
-                folder.finish(_fit(config, data, mesh, folder))
+                result = _fit(config, data, mesh, folder)
+                if hosts.writes():
+                    folder.finish(result)
             except BrokenPipeError:  # of the standard output, not of the folder
                 raise
             except OSError as error:
@@ -88,13 +97,56 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
                 ) from error
         else:
             print(f"{workdir}: this run is finished")
-        if config.evaluate.report and not report.is_written(workdir):
-            from train.report import writing  # what draws is loaded by those alone who want a report
+        if config.evaluate.report and not hosts.of_writer(report.is_written(workdir)):
+            _report(folder, data, mesh)
+    if hosts.writes():
+        assert folder.result is not None
+        print(_summary(folder.result, workdir))
 
-            for line in writing.write(folder, load_network(folder, mesh), data, mesh):
-                print(line)
-    assert folder.result is not None
-    print(_summary(folder.result, workdir))
+
+def _compare_hosts(config: ConfigDict, data: Dataset) -> None:
+    """Make sure that all hosts train the same on the same, before anything is written."""
+    hosts.must_agree(f"the content of {config.dataset.source}", data.fingerprint, "give all hosts the same data")
+    shared = {key: value for key, value in settings.leaves(config) if key not in settings.OF_HOST}
+    hosts.must_agree("the config", repr(sorted(shared.items())), "start the same command on all hosts")
+
+
+def _open(workdir: Path, config: ConfigDict, described: dict[str, Any]) -> RunFolder:
+    """Make the run folder or open what there is; the other hosts open what the writer has made."""
+    shared = f"--workdir={workdir} must be a folder that all hosts share"
+
+    def read() -> RunFolder:
+        if not (workdir / CONFIG).exists():
+            raise UserError(f"{shared}: what process 0 has written is not here, at process {hosts.number()}")
+        return RunFolder(workdir)
+
+    folder = hosts.after_writer(lambda: RunFolder.create(workdir, config, described), read)
+    hosts.must_agree(str(workdir / ENVIRONMENT), to_json(folder.environment), shared)
+    return folder
+
+
+def _report(folder: RunFolder, data: Dataset, mesh: Mesh) -> None:
+    """Draw the report, on the writer's own devices; the others wait at their end."""
+    graph, *arrays = load_network(folder, mesh)
+    if not hosts.writes():
+        return
+    from train.report import writing  # what draws is loaded by those alone who want a report
+
+    if hosts.count() > 1:
+        arrays, mesh = jax.device_get(arrays), devices.local_mesh()
+        arrays = devices.put(arrays, devices.replicated(mesh))
+    params, stats = arrays
+    for line in writing.write(folder, (graph, params, stats), data, mesh):
+        print(line)
+
+
+def _log_of_writer(
+    workdir: Path, first: int, config: ConfigDict
+) -> MetricsLog | contextlib.AbstractContextManager[None]:
+    """Return what writes metrics, or None where this process does not."""
+    if hosts.writes():
+        return MetricsLog(workdir, first, tensorboard=config.log.tensorboard)
+    return contextlib.nullcontext()
 
 
 def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> dict[str, Any]:
@@ -104,14 +156,14 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> di
         # A signal ends this at once: what is stored of activations is not lost, and there is no step to save yet.
         beginning = begin(config, data, folder, checkpoints, mesh)
         data = beginning.data
-        with Signals() as signals:
+        first = checkpoints.latest() or 0
+        with listen(first) as signals:
             prepared = prepare(config, data.train.total, mesh, given=beginning.given)
             timetable, schedule, state, train_step, compile_seconds = prepared
             beginning = beginning._replace(given=None)  # it lies on the devices now, and is not wanted twice
             learning_rate = jax.jit(schedule)
             evaluate = make_run_evaluator(config, mesh)
             progress: dict[str, Any] = {"seconds": 0.0, "sums": None}
-            first = checkpoints.latest() or 0
             if first:
                 state, progress = checkpoints.restore(first, state)
                 print(f"resuming after step {first:,} of {timetable.total:,}", flush=True)
@@ -124,12 +176,13 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> di
                     raise NotFiniteError(f"the {split} loss after step {step:,} is {values['loss']}")
                 where = {"step": step, "epoch": round(step / timetable.steps_per_epoch, 4), "split": split}
                 line = where | values | {"learning_rate": learning_rate(step - 1).item(), "seconds": seconds()}
-                log.write(line)
+                if log:
+                    log.write(line)
                 return line
 
             meter = Meter(config.train.batch_size, progress["sums"])
             with (
-                MetricsLog(workdir, first, tensorboard=config.log.tensorboard) as log,
+                _log_of_writer(workdir, first, config) as log,
                 Display(first, timetable.total, config.train.epochs) as display,
                 training_batches(data.train, config, mesh, first, timetable.total) as batches,
                 _one_line_if_not_finite(config, checkpoints),
@@ -145,13 +198,14 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> di
                         with meter.paused():
                             validation = evaluate(state, data.validation)
                             display.validation(record("validation", step, validation))
-                    if timetable.saves(step) or signals.number:
+                    if timetable.saves(step) or signals.asked(step):
                         with meter.paused() as sums:
-                            log.sync()  # what a checkpoint has passed must not be lost before it
+                            if log:
+                                log.sync()  # what a checkpoint has passed must not be lost before it
                             checkpoints.save(state, {"seconds": seconds(), "sums": sums}, validation)
-                    if signals.number:
+                    if number := signals.asked(step):
                         checkpoints.wait()
-                        raise InterruptedRun(workdir, step, timetable.total, signals.number)
+                        raise InterruptedRun(workdir, step, timetable.total, number)
 
         checkpoints.wait()
         best = checkpoints.best()
@@ -162,6 +216,8 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> di
             if not math.isfinite(test["loss"]):
                 raise NotFiniteError(f"the test loss after step {best:,} is {test['loss']}")
         check_frozen(config, beginning, state, checkpoints, mesh)
+        if not hosts.writes():
+            return {}
         training = [line for line in read_metrics(workdir / METRICS) if line["split"] == "train"]
         parameters = network.count_parameters(network.describe(config)[1])
         result = {

@@ -58,7 +58,7 @@ def prepare(
     schedule = make_schedule(config.schedule, timetable.steps_per_epoch, timetable.total)
     optimizer = make_optimizer(config.optimizer, schedule, network.layer_rates(config))
     everywhere = devices.replicated(mesh)
-    given = jax.device_put(given, everywhere)
+    given = devices.put(given, everywhere)
     initial = partial(init_state, config, optimizer)
     shapes = jax.eval_shape(initial, seed_of(config), given)
     places = devices.of_state(mesh, shapes, network.dense_layers(config))

@@ -230,6 +230,8 @@ NOT_IDENTITY = (
     "evaluate.protocol",
     "evaluate.scales",
 )
+# Of these, the hosts that share a run may each have their own.
+OF_HOST = ("dataset.source", "dataset.data_dir", "dataset.workers", "transfer.weights", "transfer.net_a")
 # Where the weights lie that a run has begun with may change, too; not whether it has.
 ONE_OR_NONE = ("transfer.net_a", "transfer.weights")
 # Schedules whose rate at a step does not depend on how many steps there will be: such a run may be made longer.

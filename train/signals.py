@@ -1,8 +1,13 @@
-"""SIGTERM and Ctrl-C: a run saves its state before it ends."""
+"""SIGTERM and Ctrl-C: a run saves its state before it ends, on all hosts after the same step."""
 
+import contextlib
 import signal
 from pathlib import Path
 from types import FrameType, TracebackType
+
+from jax.experimental import multihost_utils
+
+from train import hosts
 
 
 class InterruptedRun(Exception):
@@ -21,21 +26,21 @@ class InterruptedRun(Exception):
 
 
 class Signals:
-    """Notes a signal, for the loop to look at between two steps; a second one ends the process at once.
-
-    Attributes:
-      number: the signal's number; 0 if none has come.
-    """
+    """Notes a signal, for the loop to look at between two steps; a second one ends the process at once."""
 
     def __init__(self) -> None:
-        self.number = 0
+        self._number = 0
+
+    def asked(self, _step: int) -> int:
+        """Return the number of the signal that has come, or 0."""
+        return self._number
 
     def __enter__(self) -> "Signals":
         self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.number = number
+        self._number = number
         signal.signal(number, signal.SIG_DFL)
 
     def __exit__(
@@ -43,3 +48,26 @@ class Signals:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+class SignalToAny:
+    """Notes a SIGTERM to any of the processes that share a run; the same step ends it on all of them.
+
+    jax takes the signal from the beginning of its service on, so this replaces no handler. Word goes round in the
+    background, and costs a step nothing; the processes then stop after the step behind the last that one has reached.
+
+    Args:
+      first: the step that training begins after. jax counts from 1, also where a run resumes.
+    """
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+
+    def asked(self, step: int) -> int:
+        """Return SIGTERM's number if this is the step, or 0; all processes ask after every step."""
+        return signal.SIGTERM if multihost_utils.reached_preemption_sync_point(step - self._first) else 0
+
+
+def listen(first: int) -> contextlib.AbstractContextManager[Signals | SignalToAny]:
+    """Return what notes signals to a run that begins after the step `first`."""
+    return Signals() if hosts.count() == 1 else contextlib.nullcontext(SignalToAny(first))

@@ -78,3 +78,38 @@ for part in ("params", "ema", "momentum"):
 """
     process = subprocess.run([sys.executable, "-c", code], env=EIGHT, capture_output=True, text=True, cwd=CHECKOUT)
     assert process.returncode == 0, process.stderr
+
+
+def test_batch_statistics_are_of_the_whole_batch() -> None:
+    """What eight devices find of mean and variance is what one finds, and not what each finds of its part."""
+    code = """
+import jax, numpy as np
+from flax import nnx
+from configs import base
+from train import devices, network, settings
+config = base.get_config()
+config.model.name, config.model.variant, config.model.batch_norm = "vgg", "A", True
+config.dataset.image_size = 32
+settings.resolve(config)
+config.dataset.update(classes=10, channels=3)
+graph, params, stats = network.build(config, jax.random.key(0))
+# Each device's images are of another brightness than the others'.
+images = np.random.default_rng(0).random((16, 32, 32, 3), np.float32)
+images *= np.linspace(0.1, 4, 16, dtype=np.float32)[:, None, None, None]
+
+def statistics(params, stats, images):
+    whole = nnx.merge(graph, params, stats)
+    whole(images, key=jax.random.key(1))
+    return nnx.to_pure_dict(nnx.state(whole, nnx.BatchStat))
+
+found = []
+for mesh in (devices.make_mesh(1), devices.make_mesh(4, 2)):
+    everywhere = devices.replicated(mesh)
+    step = jax.jit(statistics, in_shardings=(everywhere, everywhere, devices.by_batch(mesh)))
+    found.append(jax.tree.leaves(jax.device_get(step(params, stats, images))))
+assert len(found[0]) == 16
+for one, eight in zip(*found, strict=True):
+    np.testing.assert_allclose(one, eight, rtol=1e-4, atol=1e-5)
+"""
+    process = subprocess.run([sys.executable, "-c", code], env=EIGHT, capture_output=True, text=True, cwd=CHECKOUT)
+    assert process.returncode == 0, process.stderr

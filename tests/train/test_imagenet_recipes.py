@@ -11,6 +11,8 @@ from tests.train.data import imagenet
 from tests.train.data.test_decode import encode, scene
 from train.data import tfds
 
+SLOW = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def miniature(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -61,7 +63,7 @@ def train(command: Command, recipe: str, miniature: Path, run: Path, *sizes: str
     return [*losses, result["test"]["loss"]]
 
 
-@pytest.mark.parametrize("form", ["2012", pytest.param("torchvision", marks=pytest.mark.slow), "modern"])
+@pytest.mark.parametrize("form", ["2012", *(pytest.param(form, marks=SLOW) for form in ("torchvision", "modern"))])
 def test_alexnets_recipes_train(form: str, miniature: Path, command: Command, tmp_path: Path) -> None:
     sizes = ["--config.dataset.image_size=67", "--config.train.batch_size=32", "--config.train.epochs=0.3"]
     if form == "modern":

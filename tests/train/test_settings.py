@@ -76,7 +76,7 @@ def test_every_rule_has_its_key() -> None:
         ({"schedule__warmup_epochs": 10.0}, r"warmup_epochs=10: must be below config.train.epochs=10"),
         (
             {"model__name": "alexnet", "model__hidden": (300,)},
-            r"config.model.hidden=\(300,\): alexnet torchvision does not take it \(it takes dropout\)",
+            r"config.model.hidden=\(300,\): alexnet torchvision does not take it \(it takes dropout, init\)",
         ),
         ({"model__name": "mlp", "model__pooling": "max"}, r"config.model.pooling=max: mlp does not take it"),
         ({"model__variant": "1999"}, r"config.model.variant=1999: lenet5 has the variants modern, 1998"),

@@ -34,18 +34,22 @@ class TrainingBatches:
     Attributes:
       photos: what is trained on.
       config: the whole config.
+      rows: which places of the batch are made here, where hosts share it; None is all.
     """
 
     photos: Photos
     config: ConfigDict
+    rows: np.ndarray | None = None
 
     def __call__(self, step: int) -> Examples:
         """Return the batch of a step."""
         count, config = self.photos.total, self.config
-        return self.crops(batch_indices(count, config.train.batch_size, config.seed, step), step)
+        indices = batch_indices(count, config.train.batch_size, config.seed, step)
+        places = np.arange(len(indices)) if self.rows is None else self.rows
+        return self.crops(indices[places], step, places)
 
-    def crops(self, indices: np.ndarray, step: int) -> Examples:
-        """Return those photos, cut as in a step."""
+    def crops(self, indices: np.ndarray, step: int, places: np.ndarray | None = None) -> Examples:
+        """Return those photos, cut as in a step at those places of its batch, by default the first ones."""
         config = self.config
         smallest, jitter, size = (
             config.augment.random_resized_crop,
@@ -56,7 +60,7 @@ class TrainingBatches:
         def box(place: int) -> boxes.ChooseBox:
             if not smallest and not jitter:
                 return partial(boxes.middle_box, share=config.dataset.crop, size=size)
-            random = np.random.default_rng((config.seed, step, place))
+            random = np.random.default_rng((config.seed, step, place if places is None else int(places[place])))
             if jitter:
                 return partial(boxes.jittered_box, random=random, scales=jitter, size=size)
             return partial(boxes.random_box, random=random, smallest=smallest)
@@ -72,11 +76,13 @@ class BatchesInOrder:
       photos: what is looked at.
       config: the section `dataset`.
       batch_size: images a batch.
+      rows: as in `TrainingBatches`.
     """
 
     photos: Photos
     config: ConfigDict
     batch_size: int
+    rows: np.ndarray | None = None
 
     def __len__(self) -> int:
         return -(-self.photos.total // self.batch_size)
@@ -85,7 +91,7 @@ class BatchesInOrder:
         """Return a batch."""
         index = np.arange(number * self.batch_size, (number + 1) * self.batch_size)
         middle = partial(boxes.middle_box, share=self.config.crop, size=self.config.image_size)
-        indices = np.minimum(index, self.photos.total - 1)
+        indices = np.minimum(index if self.rows is None else index[self.rows], self.photos.total - 1)
         return self.photos.load(indices, self.config.image_size, self.config.resize, lambda _: middle)
 
 

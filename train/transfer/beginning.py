@@ -4,7 +4,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -86,7 +85,7 @@ def begin(config: ConfigDict, data: Dataset, folder: RunFolder, checkpoints: Che
             "params": {layer: given["params"][layer] for layer in params},
             "stats": {layer: given["stats"][layer] for layer in stats},
         }
-        checkpoints.save_frozen(jax.device_put(frozen, devices.replicated(mesh)))
+        checkpoints.save_frozen(devices.put(frozen, devices.replicated(mesh)))
     if config.transfer.mode == "stored":
         path = Path(config.transfer.store).expanduser() if config.transfer.store else folder.path / "features"
         last = config.transfer.frozen_until
@@ -108,6 +107,7 @@ def check_frozen(config: ConfigDict, beginning: Beginning, state: State, checkpo
     if not beginning.frozen:
         return
     frozen = state.frozen or checkpoints.restore_frozen(config, mesh)
+    frozen = devices.whole(frozen, mesh)
     now = network.digests(frozen["params"], frozen["stats"])
     if changed := [layer for layer, digest in sorted(beginning.frozen.items()) if now[layer] != digest]:
         raise UserError(

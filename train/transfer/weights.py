@@ -52,7 +52,7 @@ class Weights:
     def arrays(self) -> tuple[PyTree, PyTree]:
         """Parameters and batch statistics, by layer."""
         if self._run is not None:
-            return load_network(self._run, devices.make_mesh(1))[1:]
+            return load_network(self._run, devices.local_mesh(1))[1:]
         assert self._plan is not None
         return importing.read(self._plan)[1:]
 

@@ -135,3 +135,15 @@ def test_random_crops_need_a_stream(experiment: ConfigDict) -> None:
     experiment.dataset.stream = False
     with pytest.raises(UserError, match=r"random_resized_crop=0.3: .*needs config.dataset.stream=True"):
         settings.resolve(experiment)
+
+
+def test_hosts_that_share_a_batch_make_together_what_one_makes(experiment: ConfigDict, photos: Photos) -> None:
+    whole = TrainingBatches(photos, experiment)(3)
+    in_order = BatchesInOrder(photos, experiment.dataset, 4)(0)
+    for rows in (np.array([0, 2]), np.array([1, 3])):
+        mine = TrainingBatches(photos, experiment, rows)(3)
+        np.testing.assert_array_equal(mine.images, whole.images[rows])
+        np.testing.assert_array_equal(mine.labels, whole.labels[rows])
+        np.testing.assert_array_equal(
+            BatchesInOrder(photos, experiment.dataset, 4, rows)(0).images, in_order.images[rows]
+        )
