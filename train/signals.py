@@ -5,6 +5,11 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 
+def signal_name(number: int) -> str:
+    """Return what a signal is called, SIGTERM or its like."""
+    return signal.Signals(number).name
+
+
 class InterruptedRun(Exception):
     """A signal ended the run; its state is saved.
 
@@ -14,7 +19,7 @@ class InterruptedRun(Exception):
 
     def __init__(self, workdir: Path, step: int, total: int, number: int) -> None:
         super().__init__(
-            f"{workdir}: stopped by {signal.Signals(number).name} after step {step:,} of {total:,}; all is saved, "
+            f"{workdir}: stopped by {signal_name(number)} after step {step:,} of {total:,}; all is saved, "
             "and the same command resumes"
         )
         self.status = 128 + number
