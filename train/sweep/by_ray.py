@@ -109,7 +109,10 @@ def run(
                 param_space={"place": tune.grid_search(list(range(len(trials))))},
                 tune_config=tune.TuneConfig(scheduler=scheduler, max_concurrent_trials=jobs),
                 run_config=tune.RunConfig(
-                    storage_path=scratch, verbose=0, callbacks=[_teller(folder, trials, signals, say)]
+                    storage_path=scratch,
+                    verbose=0,
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                    callbacks=[_teller(folder, trials, signals, say)],
                 ),
             ).fit()
         except Exception:

@@ -1,6 +1,7 @@
 """What came of a sweep, as a table on the terminal."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from rich.box import SIMPLE
@@ -22,17 +23,25 @@ def show(found: dict[str, Any]) -> None:
         table.add_column(name, justify="right")
     for name in (*(["seeds"] if seeds else []), "validation", "test", ""):
         table.add_column(name, justify="right" if name else "left", overflow="fold")
-    status = {run["name"]: run["status"] for run in found["runs"]}
+    by_name = {run["name"]: run for run in found["runs"]}
     for row in found["groups"][:_ROWS]:
         cells = [as_text(row["values"][key]) for key in short]
         if seeds:
             cells.append(f"{row['finished']}" + f" of {len(row['runs'])}" * (row["finished"] < len(row["runs"])))
-        others = [status[name] for name in row["runs"] if status[name] != "finished"]
-        notes = [f"{others.count(kind)} {kind}" if seeds else kind for kind in dict.fromkeys(others)]
-        table.add_row(*cells, accuracy(row["validation"]), accuracy(row["test"]), ", ".join(notes))
+        table.add_row(
+            *cells, accuracy(row["validation"]), accuracy(row["test"]), _note([by_name[name] for name in row["runs"]])
+        )
     Console(width=None if os.isatty(1) else 120).print(table)
     if (more := len(found["groups"]) - _ROWS) > 0:
         print(f"and {more} more")
+
+
+def _note(runs: Sequence[dict[str, Any]]) -> str:
+    """Say what runs of a group are not finished; of a single one, how good it was."""
+    others = [run["status"] for run in runs if run["status"] != "finished"]
+    if len(runs) == 1 and others and runs[0]["validation"]:
+        return f"{others[0]} at step {runs[0]['step']:,}, validation {runs[0]['validation']['accuracy']:.2%}"
+    return ", ".join(f"{others.count(kind)} {kind}" if len(runs) > 1 else kind for kind in dict.fromkeys(others))
 
 
 def accuracy(figure: dict[str, Any] | None) -> str:

@@ -140,11 +140,11 @@ def program(config: ConfigDict, mesh: jax.sharding.Mesh, *, vectorised: bool) ->
     def step(states: Any, values: Any, by_step: Any, indices: Any, examples: Examples) -> Any:
         each = list(zip(states, values, by_step, indices, strict=True))
         if vectorised:
-            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
-            taken = jax.vmap(one, in_axes=(0, 0, 0, 0, None))(*stacked, examples)
+            own = jax.tree.map(lambda *leaves: jnp.stack(leaves), each[0], *each[1:])
+            taken = jax.vmap(lambda run: one(*run, examples))(own)
             results = [jax.tree.map(operator.itemgetter(place), taken) for place in range(len(each))]
         else:
-            results = [one(*own, examples) for own in each]
+            results = [one(*run, examples) for run in each]
         return tuple(state for state, _ in results), tuple(metrics for _, metrics in results)
 
     return devices.jit(step, config.precision, mesh, donate_argnums=0)
