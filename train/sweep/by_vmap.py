@@ -82,11 +82,8 @@ class _Groups:
         section, data = self._loaded[asked]
         together.check_images(config, data)
         config.dataset.update(section)
-        # What is 0 is switched off, which is another program.
         candidates = [
-            key
-            for key, value in settings.leaves(config)
-            if key in trial.values and type(value) is float and value and not key.startswith(traced.SCHEDULE)
+            key for key, value in settings.leaves(config) if key in trial.values and traced.may_be(key, value)
         ]
         structure = _without(config, candidates)
         if structure not in self._traceable:

@@ -25,12 +25,15 @@ from train.timetable import Timetable
 
 # Of the schedule's keys nothing is compiled in.
 SCHEDULE = "schedule."
+# What the step alone reads. Other keys have a say in what the data are, or in when what is due.
+_OF_THE_STEP = ("augment.", "optimizer.", "train.ema", "train.label_smoothing")
 # Values by key, float32 each.
 Values = Mapping[str, jax.Array]
 # (state, values, rates `[steps]`, which images `[B]`, all images) -> (state, metrics)
 OneStep = Callable[[State, Values, jax.Array, jax.Array, Examples], tuple[State, Metrics]]
 
 
+@jax.tree_util.register_pytree_node_class  # so that compiled functions take it
 class Traced:
     """A number that is not known yet, but for this: it is not 0. For 0 switches things off; `if value:` is true here.
 
@@ -47,6 +50,15 @@ class Traced:
 
     def __bool__(self) -> bool:
         return True
+
+    def tree_flatten(self) -> tuple[tuple[jax.Array], None]:
+        """As jax wants it."""
+        return (self._value,), None
+
+    @classmethod
+    def tree_unflatten(cls, nothing: None, values: tuple[jax.Array]) -> "Traced":
+        """As jax wants it."""
+        return cls(*values)
 
 
 def _delegate(name: str) -> None:
@@ -95,6 +107,11 @@ def one_step(config: ConfigDict) -> OneStep:
     return step
 
 
+def may_be(key: str, value: Any) -> bool:
+    """Whether a key's value might be an argument of the step; what is 0 is switched off, which is another program."""
+    return key.startswith(_OF_THE_STEP) and type(value) is float and value != 0
+
+
 def traceable(config: ConfigDict, keys: Sequence[str], images: int) -> tuple[str, ...]:
     """Return those of the keys whose value in a complete config can be an argument of the step; nothing is computed.
 
@@ -122,7 +139,7 @@ def traceable(config: ConfigDict, keys: Sequence[str], images: int) -> tuple[str
         return shapes(after) == shapes(state)
 
     known = dict(settings.leaves(config))
-    return tuple(key for key in keys if type(known[key]) is float and known[key] and works(key))
+    return tuple(key for key in keys if may_be(key, known[key]) and works(key))
 
 
 def program(config: ConfigDict, mesh: jax.sharding.Mesh, *, vectorised: bool) -> jax.stages.Wrapped:
@@ -140,8 +157,8 @@ def program(config: ConfigDict, mesh: jax.sharding.Mesh, *, vectorised: bool) ->
     def step(states: Any, values: Any, by_step: Any, indices: Any, examples: Examples) -> Any:
         each = list(zip(states, values, by_step, indices, strict=True))
         if vectorised:
-            own = jax.tree.map(lambda *leaves: jnp.stack(leaves), each[0], *each[1:])
-            taken = jax.vmap(lambda run: one(*run, examples))(own)
+            own: tuple[Any, Any, Any, Any] = jax.tree.map(lambda *leaves: jnp.stack(leaves), each[0], *each[1:])
+            taken = jax.vmap(one, (0, 0, 0, 0, None))(*own, examples)
             results = [jax.tree.map(operator.itemgetter(place), taken) for place in range(len(each))]
         else:
             results = [one(*run, examples) for run in each]
