@@ -186,6 +186,7 @@ def curves(found: dict[str, Any], outcomes: Sequence[Outcome], new: NewFigure) -
     accuracies.set(title="accuracy on validation images", xlabel="epoch")
     if every["loss"] and min(every["loss"]) > 0:
         losses.set_yscale("log")
+        losses.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         losses.set_ylim(top=min(max(every["loss"]), 20 * float(np.median(every["loss"]))) * 1.2)
     if every["accuracy"]:
         accuracies.set_ylim(float(np.quantile(every["accuracy"], 0.1)) - 0.02, max(every["accuracy"]) + 0.005)
