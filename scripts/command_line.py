@@ -47,11 +47,7 @@ def check_config(argv: list[str], configs: Path) -> None:
 
 
 def check_key(key: str) -> None:
-    """Refuse a dotted key that does not exist, or is a section.
-
-    Raises:
-      UserError: names the nearest key, or those of the section.
-    """
+    """Raise a UserError of a dotted key that does not exist, or is a section: it names the nearest, or what is in it."""
     known = [leaf for leaf, _ in leaves(base.get_config())]
     if inside := [leaf for leaf in known if leaf.startswith(f"{key}.")]:
         raise UserError(f"config.{key} is a section: set one of its keys, config.{', config.'.join(inside)}")
