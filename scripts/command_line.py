@@ -47,7 +47,7 @@ def check_config(argv: list[str], configs: Path) -> None:
 
 
 def check_key(key: str) -> None:
-    """Raise a UserError of a dotted key that does not exist, or is a section: it names the nearest, or what is in it."""
+    """Raise a UserError of a dotted key that does not exist (naming the nearest), or is a section (naming its keys)."""
     known = [leaf for leaf, _ in leaves(base.get_config())]
     if inside := [leaf for leaf in known if leaf.startswith(f"{key}.")]:
         raise UserError(f"config.{key} is a section: set one of its keys, config.{', config.'.join(inside)}")
