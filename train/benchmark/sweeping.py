@@ -3,7 +3,7 @@
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +15,8 @@ from train import settings
 from train.benchmark.bare_step import Measurement, bare_step
 from train.benchmark.launched import wait
 from train.data import dataset
-from train.data.order import batch_indices
 from train.sweep import traced
-from train.sweep.together import Entrant, Programs
+from train.sweep.together import Entrant, Programs, batches
 from train.timetable import Timetable
 
 # Runs of which steps are taken, and of whole commands, which take so many times as long.
@@ -42,26 +41,23 @@ def steps(config: ConfigDict) -> dict[str, Measurement]:
     rates, values = traced.rates(config, timetable), programs.values(config)
     states = [programs.begin(entrant.config, rates) for entrant in entrants]
 
-    def take(step: int) -> jax.Array:
+    def take(indices: Mapping[int, np.ndarray]) -> jax.Array:
         for part in programs.parts(_RUNS):
-            indices = tuple(_indices(entrant.config, data.train.total, step) for entrant in entrants[part])
-            count = len(indices)
-            states[part], metrics = programs.step(tuple(states[part]), (values,) * count, (rates,) * count, indices)
+            own = tuple(indices[entrant.config.seed] for entrant in entrants[part])
+            count = len(own)
+            states[part], metrics = programs.step(tuple(states[part]), (values,) * count, (rates,) * count, own)
         return metrics
 
     def together() -> float:
-        jax.block_until_ready(take(0))
+        drawn = batches(data.train.total, config.train.batch_size, {str(seed): seed for seed in range(_RUNS)}, 0, 10**9)
+        jax.block_until_ready(take(next(drawn)))
         taken, began = 0, time.perf_counter()
         while time.perf_counter() - began < _SECONDS:
-            jax.block_until_ready(take(taken % timetable.total))
+            jax.block_until_ready(take(next(drawn)))
             taken += 1
         return taken * _RUNS * config.train.batch_size / (time.perf_counter() - began)
 
     return {f"{_RUNS} runs together": together, "bare step of one": alone}
-
-
-def _indices(config: ConfigDict, images: int, step: int) -> np.ndarray:
-    return batch_indices(images, config.train.batch_size, config.seed, step)
 
 
 def commands(config: ConfigDict, launch: Callable[..., subprocess.Popen[bytes]]) -> dict[str, Measurement]:

@@ -158,8 +158,8 @@ def train(
                     failed(name, f"{error}; try a smaller learning rate, or config.optimizer.clip_norm=1")
 
         saved = time.monotonic()
-        batches = _batches(data.train.total, config.train.batch_size, seeds, first, timetable.total)
-        for step, indices in enumerate(batches, start=first + 1):
+        drawn = batches(data.train.total, config.train.batch_size, seeds, first, timetable.total)
+        for step, indices in enumerate(drawn, start=first + 1):
             names = list(members)
             if not names:
                 break
@@ -193,7 +193,7 @@ def train(
         return signals.number
 
 
-def _batches(
+def batches(
     count: int, batch_size: int, seeds: dict[str, int], first: int, last: int
 ) -> Iterator[dict[int, np.ndarray]]:
     """Yield which images make the batch of each step, by seed: `batch_indices` of every run."""
