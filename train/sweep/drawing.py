@@ -14,7 +14,8 @@ from train.sweep.trials import as_text, short_names
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLOURS = "viridis"
+# From blue, which is seen on a dark ground, to yellow.
+_COLOURS, _DARKEST = "viridis", 0.22
 _FAILED = "#b3261e"
 # An axis of so many different numbers or fewer has a mark at each.
 _MARKED = 8
@@ -89,7 +90,10 @@ def parallel(found: dict[str, Any], new: NewFigure) -> bytes:
         places = [axes[key](run["values"][key]) for key in keys]
         # Runs that share a value lie beside each other there, not on one another.
         points = [place + jitter.uniform(-0.012, 0.012) for place in places] + [-0.04 if failed else at]
-        style: dict[str, Any] = {"color": _FAILED if failed else colours(0.05 + 0.9 * at), "alpha": 0.55 + 0.4 * at}
+        style: dict[str, Any] = {
+            "color": _FAILED if failed else colours(_DARKEST + (0.95 - _DARKEST) * at),
+            "alpha": 0.9 if failed else 0.7 + 0.25 * at,
+        }
         line = "--" if failed else ":" if run["status"] != "finished" else "-"
         plot.plot(across, _smooth(points, across), line, linewidth=1.1 + 0.8 * at, **style)
     short = short_names(keys)
@@ -157,6 +161,7 @@ def curves(found: dict[str, Any], outcomes: Sequence[Outcome], new: NewFigure) -
       new: makes the figure.
     """
     import matplotlib
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     split = found["chosen_by"]
     shares = [run[split]["accuracy"] for run in found["runs"] if run[split]]
@@ -172,21 +177,29 @@ def curves(found: dict[str, Any], outcomes: Sequence[Outcome], new: NewFigure) -
         share = run[split]["accuracy"] if run[split] else low
         at = min(max((share - low) / (high - low), 0.0), 1.0)
         failed = run["status"] == "failed"
-        colour = _FAILED if failed else colours(0.05 + 0.9 * at)
+        colour = _FAILED if failed else colours(_DARKEST + (0.95 - _DARKEST) * at)
         style: dict[str, Any] = {"color": colour, "linewidth": 1.1, "alpha": 0.8}
         for axis, kind, name in ((losses, "train", "loss"), (accuracies, "validation", "accuracy")):
             lines = [line for line in outcome.records if line["split"] == kind]
             if lines:
                 values = [line[name] for line in lines]
                 every[name] += values
-                axis.plot([line["epoch"] for line in lines], values, marker="o" if len(lines) < 4 else None, **style)
+                axis.plot(
+                    [line["epoch"] for line in lines],
+                    values,
+                    marker="o" if len(lines) < 4 else None,
+                    markersize=3,
+                    **style,
+                )
                 if run["status"] != "finished":
                     axis.plot(lines[-1]["epoch"], values[-1], "x" if failed else "|", markersize=6, **style)
     losses.set(title="loss in training", xlabel="epoch")
     accuracies.set(title="accuracy on validation images", xlabel="epoch")
     if every["loss"] and min(every["loss"]) > 0:
         losses.set_yscale("log")
+        losses.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         losses.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        losses.yaxis.set_minor_formatter(NullFormatter())
         losses.set_ylim(top=min(max(every["loss"]), 20 * float(np.median(every["loss"]))) * 1.2)
     if every["accuracy"]:
         accuracies.set_ylim(float(np.quantile(every["accuracy"], 0.1)) - 0.02, max(every["accuracy"]) + 0.005)
