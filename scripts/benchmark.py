@@ -11,11 +11,11 @@ scripts.train, and the bare step), run (scripts.train with its evaluations and c
 (from the start of the process to the first step, with a warm compilation cache and without one), frozen (a step with
 all convolutions frozen, and one that fine-tunes), stored (training on stored activations of the last hidden stage, and
 with that stage frozen), extraction (storing these, and inference alone), evaluation (of all training images, and its
-step alone); the last four on random weights. accuracy
-(--peer=torch, --config=configs/lenet5_mnist_fast.py) trains LeNet-5 on MNIST from the start of the process to the test
-figure, beside a PyTorch script. input (--peer=torch or tensorflow, and a config of photos) reads 1,000 photos into
-batches of random crops, from files and decoded before, beside a DataLoader or tf.data.
-Leave the machine alone meanwhile.
+step alone); the last four on random weights. sweep (steps of 32 runs together, and of one) and sweep_command
+(scripts.sweep over 8 seeds, and scripts.train for each). accuracy (--peer=torch, and lenet5_mnist_fast) trains LeNet-5
+on MNIST from the start of the process to the test figure, beside a PyTorch script. input (--peer=torch or tensorflow,
+and a config of photos) reads 1,000 photos into batches of random crops, from files and decoded before, beside a
+DataLoader or tf.data. Leave the machine alone meanwhile.
 """
 
 if not __package__:
@@ -49,9 +49,9 @@ _REPEATS = flags.DEFINE_integer("repeats", 5, "Measurements of each side.", lowe
 _OUTPUT = flags.DEFINE_string("output", None, "Write the figures to this JSON file.")
 
 
-def launch(arguments: list[str]) -> subprocess.Popen[bytes]:
-    """Start scripts.train on the config of this command line."""
-    line = [sys.executable, "-m", "scripts.train", *config_arguments(sys.argv), *arguments]
+def launch(arguments: list[str], script: str = "train") -> subprocess.Popen[bytes]:
+    """Start scripts.train, or another, on the config of this command line."""
+    line = [sys.executable, "-m", f"scripts.{script}", *config_arguments(sys.argv), *arguments]
     return subprocess.Popen(line, stdout=subprocess.DEVNULL)
 
 

@@ -33,7 +33,6 @@ def check_config(argv: list[str], configs: Path) -> None:
     Raises:
       UserError: names what is nearest, of the files in `configs` or of the keys of configs/base.py.
     """
-    known = [key for key, _ in leaves(base.get_config())]
     for argument in config_arguments(argv):
         name, _, value = argument.removeprefix("--").partition("=")
         key = name.removeprefix("no").removeprefix("config").removeprefix(".")
@@ -43,10 +42,17 @@ def check_config(argv: list[str], configs: Path) -> None:
                 have = sorted(file.name for file in configs.glob("*.py") if file.name not in ("base.py", "__init__.py"))
                 hint = f"{nearest(path.name, have)}; {configs.name}/ has {', '.join(have)}"
                 raise UserError(f"--config={value}: no such file{hint}")
-        elif inside := [leaf for leaf in known if leaf.startswith(f"{key}.")]:
-            raise UserError(f"config.{key} is a section: set one of its keys, config.{', config.'.join(inside)}")
-        elif key not in known:
-            raise UserError(_unknown_key(key))
+        else:
+            check_key(key)
+
+
+def check_key(key: str) -> None:
+    """Raise a UserError of a dotted key that does not exist (naming the nearest), or is a section (naming its keys)."""
+    known = [leaf for leaf, _ in leaves(base.get_config())]
+    if inside := [leaf for leaf in known if leaf.startswith(f"{key}.")]:
+        raise UserError(f"config.{key} is a section: set one of its keys, config.{', config.'.join(inside)}")
+    if key not in known:
+        raise UserError(_unknown_key(key))
 
 
 def check_keys(config: object) -> None:

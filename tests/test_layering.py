@@ -84,6 +84,7 @@ def test_what_an_extra_brings_is_imported_where_it_is_needed() -> None:
     assert importers("safetensors") == {"safetensors_reader", "exporting"}
     assert importers("h5py") == {"hdf5_listing", "keras_writer"}
     assert importers("onnx") == {"onnx_reader", "onnx_writer"}
+    assert importers("ray") == {"by_ray"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(CHECKOUT)))
@@ -117,5 +118,6 @@ def test_modules_do_not_shadow_packages() -> None:
         "h5py",
         "safetensors",
         "keras",
+        "ray",
     }
     assert not ours & (third_party | sys.stdlib_module_names)

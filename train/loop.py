@@ -1,8 +1,6 @@
 """The main job: from a config to a finished run folder."""
 
 import contextlib
-import math
-import statistics
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -19,10 +17,10 @@ from train.errors import NotFiniteError, UserError
 from train.evaluate import make_run_evaluator
 from train.feed import training_batches
 from train.meter import Meter
-from train.prepare import prepare
+from train.prepare import check_batch, prepare
 from train.progress import Display
 from train.report import files as report
-from train.run import CONFIG, ENVIRONMENT, METRICS, RESULT, MetricsLog, RunFolder, lock, read_metrics, to_json
+from train.run import CONFIG, ENVIRONMENT, RESULT, MetricsLog, RunFolder, lock, metrics_line, result_of, to_json
 from train.signals import InterruptedRun, listen
 from train.transfer import adopting, net_a, table
 from train.transfer.beginning import begin, check_frozen, load_data
@@ -52,16 +50,7 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
     adopting.complete(config)
     _, params, _ = network.describe(config)
     mesh = devices.make_mesh(config.mesh.data, config.mesh.model)
-    if config.train.batch_size % (mesh.size * config.train.accumulate):
-        raise UserError(
-            f"config.train.batch_size={config.train.batch_size}: must be a multiple of {mesh.size} devices "
-            f"(config.mesh) times {config.train.accumulate} parts (config.train.accumulate)"
-        )
-    if config.train.batch_size > data.train.total:
-        raise UserError(
-            f"config.train.batch_size={config.train.batch_size}: there are {data.train.total} images "
-            "to train on; take at most as many"
-        )
+    check_batch(config, data.train.total, mesh)
     if config.transfer.net_a and not (workdir / CONFIG).exists():
         net_a.check(config)
     given_layers = {} if weights is None else digests(config, weights)
@@ -172,10 +161,8 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> di
                 return round(progress["seconds"] + time.perf_counter() - began, 3)
 
             def record(split: str, step: int, values: dict[str, Any]) -> dict[str, Any]:
-                if not math.isfinite(values["loss"]):
-                    raise NotFiniteError(f"the {split} loss after step {step:,} is {values['loss']}")
-                where = {"step": step, "epoch": round(step / timetable.steps_per_epoch, 4), "split": split}
-                line = where | values | {"learning_rate": learning_rate(step - 1).item(), "seconds": seconds()}
+                rate = learning_rate(step - 1).item()
+                line = metrics_line(split, step, timetable.steps_per_epoch, values, rate, seconds())
                 if log:
                     log.write(line)
                 return line
@@ -198,12 +185,13 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> di
                         with meter.paused():
                             validation = evaluate(state, data.validation)
                             display.validation(record("validation", step, validation))
-                    if timetable.saves(step) or signals.asked(step):
+                    number = signals.asked(step)  # once: a signal that comes behind this waits for the next step
+                    if timetable.saves(step) or number:
                         with meter.paused() as sums:
                             if log:
                                 log.sync()  # what a checkpoint has passed must not be lost before it
                             checkpoints.save(state, {"seconds": seconds(), "sums": sums}, validation)
-                    if number := signals.asked(step):
+                    if number:
                         checkpoints.wait()
                         raise InterruptedRun(workdir, step, timetable.total, number)
 
@@ -212,28 +200,12 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> di
         assert best is not None, "the last step is saved"
         trained = checkpoints.restore_network(best, network_of(state))
         with _one_line_if_not_finite(config, checkpoints):
-            test = evaluate(state._replace(**trained), data.test)
-            if not math.isfinite(test["loss"]):
-                raise NotFiniteError(f"the test loss after step {best:,} is {test['loss']}")
+            parameters = network.count_parameters(network.describe(config)[1])
+            tested = {"test_split": data.test_split, "test": evaluate(state._replace(**trained), data.test)}
+            result: dict[str, Any] = {}
+            if hosts.writes():
+                result = result_of(workdir, timetable.total, best, seconds(), parameters, compile_seconds, tested)
         check_frozen(config, beginning, state, checkpoints, mesh)
-        if not hosts.writes():
-            return {}
-        training = [line for line in read_metrics(workdir / METRICS) if line["split"] == "train"]
-        parameters = network.count_parameters(network.describe(config)[1])
-        result = {
-            "step": timetable.total,
-            "best_step": best,
-            "seconds": seconds(),
-            "parameters": parameters,
-            "compile_seconds": compile_seconds,
-            "train": {
-                "loss": training[-1]["loss"],
-                "accuracy": training[-1]["accuracy"],
-                "images_per_second": statistics.median(line["images_per_second"] for line in training),
-            },
-            "test_split": data.test_split,
-            "test": test,
-        }
         if beginning.frozen:
             result["frozen"] = {
                 "until": config.transfer.frozen_until,

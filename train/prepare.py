@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from train import devices, network
 from train.data.examples import Examples
+from train.errors import UserError
 from train.network import PyTree
 from train.optimizer import make_optimizer, make_schedule
 from train.step import State, init_state, make_train_step, seed_of
@@ -89,3 +90,21 @@ def batch_shape(config: ConfigDict, size: int) -> Any:
         shape, dtype = (side, side, channels), jnp.dtype(jnp.uint8)
     images = jax.ShapeDtypeStruct((size, *shape), dtype)
     return Examples(images, jax.ShapeDtypeStruct((size,), jnp.int32))  # type: ignore[arg-type]
+
+
+def check_batch(config: ConfigDict, images: int, mesh: Mesh) -> None:
+    """Make sure that a batch can be divided and filled.
+
+    Raises:
+      UserError: it cannot.
+    """
+    if config.train.batch_size % (mesh.size * config.train.accumulate):
+        raise UserError(
+            f"config.train.batch_size={config.train.batch_size}: must be a multiple of {mesh.size} devices "
+            f"(config.mesh) times {config.train.accumulate} parts (config.train.accumulate)"
+        )
+    if config.train.batch_size > images:
+        raise UserError(
+            f"config.train.batch_size={config.train.batch_size}: there are {images} images "
+            "to train on; take at most as many"
+        )

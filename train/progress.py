@@ -62,11 +62,9 @@ class Display:
         elif time.monotonic() - self._shown >= _PAUSE:
             self._print(f"step {record['step']:,}/{self._total:,}  {words}")
 
-    def validation(self, record: dict[str, Any]) -> None:
+    def validation(self, record: dict[str, Any], what: str = "validation") -> None:
         """Show what was measured on the validation set."""
-        self._print(
-            f"step {record['step']:,}/{self._total:,}  {self._epochs(record['step'])}  validation {_words(record)}"
-        )
+        self._print(f"step {record['step']:,}/{self._total:,}  {self._epochs(record['step'])}  {what} {_words(record)}")
 
     def _print(self, line: str) -> None:
         self._shown = time.monotonic()

@@ -7,8 +7,10 @@ are cut back to the step that a resumed run starts at.
 import contextlib
 import fcntl
 import json
+import math
 import os
 import shutil
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +21,7 @@ from typing import Any, BinaryIO
 from ml_collections import ConfigDict
 
 from train import settings
-from train.errors import UserError
+from train.errors import NotFiniteError, UserError
 
 # Where torch is installed, tensorboardX would load it for the sake of a type: two seconds of every start. None in this
 # place says "not installed".
@@ -195,6 +197,46 @@ class MetricsLog:
         self._file.close()
         if self._events is not None:
             self._events.close()
+
+
+def metrics_line(
+    split: str, step: int, steps_per_epoch: float, values: dict[str, Any], learning_rate: float, seconds: float
+) -> dict[str, Any]:
+    """Return a line of metrics.jsonl.
+
+    Raises:
+      NotFiniteError: the loss is not finite.
+    """
+    if not math.isfinite(values["loss"]):
+        raise NotFiniteError(f"the {split} loss after step {step:,} is {values['loss']}")
+    where = {"step": step, "epoch": round(step / steps_per_epoch, 4), "split": split}
+    return where | values | {"learning_rate": learning_rate, "seconds": seconds}
+
+
+def result_of(
+    run: Path, total: int, best: int, seconds: float, parameters: int, compile_seconds: float, test: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what result.json holds of a run of `total` steps, tested at the step `best`; `test` is the last two keys.
+
+    Raises:
+      NotFiniteError: the loss of the test is not finite.
+    """
+    if not math.isfinite(loss := test["test"]["loss"]):
+        raise NotFiniteError(f"the test loss after step {best:,} is {loss}")
+    training = [line for line in read_metrics(run / METRICS) if line["split"] == "train"]
+    return {
+        "step": total,
+        "best_step": best,
+        "seconds": seconds,
+        "parameters": parameters,
+        "compile_seconds": compile_seconds,
+        "train": {
+            "loss": training[-1]["loss"],
+            "accuracy": training[-1]["accuracy"],
+            "images_per_second": statistics.median(line["images_per_second"] for line in training),
+        },
+        **test,
+    }
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

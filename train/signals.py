@@ -10,6 +10,11 @@ from jax.experimental import multihost_utils
 from train import hosts
 
 
+def signal_name(number: int) -> str:
+    """Return what a signal is called, SIGTERM or its like."""
+    return signal.Signals(number).name
+
+
 class InterruptedRun(Exception):
     """A signal ended the run; its state is saved.
 
@@ -19,28 +24,32 @@ class InterruptedRun(Exception):
 
     def __init__(self, workdir: Path, step: int, total: int, number: int) -> None:
         super().__init__(
-            f"{workdir}: stopped by {signal.Signals(number).name} after step {step:,} of {total:,}; all is saved, "
+            f"{workdir}: stopped by {signal_name(number)} after step {step:,} of {total:,}; all is saved, "
             "and the same command resumes"
         )
         self.status = 128 + number
 
 
 class Signals:
-    """Notes a signal, for the loop to look at between two steps; a second one ends the process at once."""
+    """Notes a signal, for the loop to look at between two steps; a second one ends the process at once.
+
+    Attributes:
+      number: the signal's number; 0 if none has come.
+    """
 
     def __init__(self) -> None:
-        self._number = 0
+        self.number = 0
 
     def asked(self, _step: int) -> int:
         """Return the number of the signal that has come, or 0."""
-        return self._number
+        return self.number
 
     def __enter__(self) -> "Signals":
         self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._number = number
+        self.number = number
         signal.signal(number, signal.SIG_DFL)
 
     def __exit__(

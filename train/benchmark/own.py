@@ -12,13 +12,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from train.benchmark import maps, passes, transfer
+from train.benchmark import maps, passes, sweeping, transfer
 from train.benchmark.bare_step import Measurement, bare_step
-from train.errors import UserError
+from train.benchmark.launched import wait
 from train.run import CONFIG, METRICS, RESULT
 
-# Starts scripts.train on the same config with these flags more.
-Launch = Callable[[list[str]], subprocess.Popen[bytes]]
+# Starts scripts.train on the same config with these flags more; with `script="sweep"`, scripts.sweep.
+Launch = Callable[..., subprocess.Popen[bytes]]
 
 
 def _compiler(config: ConfigDict, launch: Launch) -> dict[str, Measurement]:
@@ -41,7 +41,7 @@ def _launched(launch: Launch, what: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder, "run")
         short = ["--config.train.epochs=3", "--config.schedule.warmup_epochs=1", "--config.evaluate.report=False"]
-        _wait(launch([f"--workdir={run}", *short]))
+        wait(launch([f"--workdir={run}", *short]))
         result = json.loads((run / RESULT).read_text())
         if what == "training":
             return result["train"]["images_per_second"]
@@ -58,7 +58,7 @@ def _start(config: ConfigDict, launch: Launch) -> dict[str, Measurement]:
             try:
                 while not ((run / METRICS).exists() and (run / METRICS).stat().st_size):
                     if process.poll() is not None:
-                        _wait(process)
+                        wait(process)
                     time.sleep(0.005)
                 return time.perf_counter() - began
             finally:
@@ -75,11 +75,6 @@ def _in_process(
     return make(config)
 
 
-def _wait(process: subprocess.Popen[bytes]) -> None:
-    if process.wait():
-        raise UserError(f"scripts.train has failed with status {process.returncode}; its message stands above")
-
-
 # What each suite measures, and its two sides: the first figure over the second is the ratio.
 SUITES: Mapping[str, tuple[str, Callable[[ConfigDict, Launch], dict[str, Measurement]]]] = {
     "compiler": ("images_per_second", _compiler),  # the step, as training compiles it and as XLA does by itself
@@ -87,8 +82,9 @@ SUITES: Mapping[str, tuple[str, Callable[[ConfigDict, Launch], dict[str, Measure
     "run": ("images_per_second", _run),  # the same with start, evaluations and checkpoints, and the bare step
     **{
         name: ("images_per_second", partial(_in_process, make))
-        for name, make in (transfer.SUITES | passes.SUITES | maps.SUITES).items()
+        for name, make in (transfer.SUITES | passes.SUITES | maps.SUITES | {"sweep": sweeping.steps}).items()
     },
+    "sweep_command": ("images_per_second", sweeping.commands),  # from the start of the first process to the last end
     "start": ("seconds_to_first_step", _start),  # from the start of the process, compiled programs kept or not
 }
 

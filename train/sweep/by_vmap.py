@@ -1,0 +1,119 @@
+"""A sweep in this process: runs that differ in numbers alone train together, group after group."""
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from train import settings
+from train.checkpoints import Checkpoints
+from train.data import dataset
+from train.data.roles import Dataset
+from train.errors import UserError
+from train.run import CONFIG
+from train.sweep import together, traced
+from train.sweep.folder import InterruptedSweep, SweepFolder
+from train.sweep.together import Entrant
+from train.sweep.trials import Trial, config_of
+
+
+def run(folder: SweepFolder, config: ConfigDict, trials: Sequence[Trial], say: Callable[[str], None]) -> None:
+    """Train what is left of the trials.
+
+    Args:
+      folder: of the sweep.
+      config: that all runs share, not resolved.
+      trials: those with an end are left alone.
+      say: prints a line.
+
+    Raises:
+      InterruptedSweep: a signal has come; all states are saved.
+    """
+    by_name = {trial.name: trial for trial in trials}
+
+    def failed(name: str, reason: str) -> None:
+        folder.end(by_name[name], "failed", reason)
+        say(f"{name}: failed: {reason}")
+
+    groups = _Groups()
+    for trial in filter(folder.is_open, trials):
+        try:
+            groups.add(trial, config_of(config, trial), folder.run(trial))
+        except UserError as error:
+            failed(trial.name, str(error))
+    for number, (keys, entrants) in enumerate(groups.all(), start=1):
+        say(
+            f"group {number} of {len(groups.all())}: {len(entrants)} runs in one program, whose arguments are "
+            + ", ".join(("the seed", "the learning rate by step", *keys))
+        )
+        try:
+            signal = together.train(entrants, keys, groups.data(entrants[0]), failed)
+        except UserError as error:  # of all of them: of one, it would have been told
+            for entrant in entrants:
+                if folder.is_open(by_name[entrant.name]):
+                    failed(entrant.name, str(error))
+            continue
+        if signal:
+            ended = sum(not folder.is_open(trial) for trial in trials)
+            raise InterruptedSweep(folder.path, ended, len(trials), signal)
+
+
+class _Groups:
+    """Runs by what must be equal for them to train together: all but what is traced, and the step they have come to."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, tuple[tuple[str, ...], list[Entrant]]] = {}
+        self._loaded: dict[str, tuple[ConfigDict, Dataset]] = {}
+        self._traceable: dict[str, tuple[str, ...]] = {}
+
+    def add(self, trial: Trial, config: ConfigDict, path: Path) -> None:
+        """Put a run into its group.
+
+        Raises:
+          UserError: it cannot train together with others, or its data cannot be read.
+        """
+        settings.resolve(config)
+        together.check(config)
+        asked = json.dumps(config.dataset.to_dict(), sort_keys=True)
+        if asked not in self._loaded:
+            section = config.dataset.copy_and_resolve_references()
+            self._loaded[asked] = section, dataset.load(section)
+        section, data = self._loaded[asked]
+        together.check_images(config, data)
+        config.dataset.update(section)
+        candidates = [
+            key for key, value in settings.leaves(config) if key in trial.values and traced.may_be(key, value)
+        ]
+        structure = _without(config, candidates)
+        if structure not in self._traceable:
+            self._traceable[structure] = traced.traceable(config, candidates, data.train.total)
+        keys = self._traceable[structure]
+        group = f"{_latest(path)} {_without(config, keys)}"
+        self._groups.setdefault(group, (keys, []))[1].append(Entrant(trial.name, config, path))
+
+    def all(self) -> list[tuple[tuple[str, ...], list[Entrant]]]:
+        """Return for each group what is traced, and the runs."""
+        return list(self._groups.values())
+
+    def data(self, entrant: Entrant) -> Dataset:
+        """Return what a run is trained on."""
+        return next(data for section, data in self._loaded.values() if section == entrant.config.dataset)
+
+
+def _without(config: ConfigDict, keys: Collection[str]) -> str:
+    """Return what of a config is compiled in, and the names of the keys."""
+    kept = {
+        key: value
+        for key, value in settings.leaves(config)
+        if key != "seed" and key not in keys and not key.startswith(traced.SCHEDULE)
+    }
+    return json.dumps([kept, sorted(keys)], sort_keys=True)
+
+
+def _latest(path: Path) -> int:
+    """Return the step of a run's last checkpoint."""
+    if not (path / CONFIG).exists():
+        return 0
+    with Checkpoints(path, read_only=True) as checkpoints:
+        return checkpoints.latest() or 0

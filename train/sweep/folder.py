@@ -1,0 +1,192 @@
+"""The folder of a sweep: what its runs share, where each lies, and what has become of it.
+
+| file | what |
+|---|---|
+| `base.json` | the config that all runs share |
+| `runs/NAME/` | the run folders |
+| `ended/NAME.json` | of a run that has no result: whether it failed or was stopped, and why |
+| `logs/NAME.txt` | what the process of a run has printed |
+| `sweep.json`, `sweep.html`, `sweep/` | what came of it: figures, page, pictures |
+"""
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from train import settings
+from train.errors import UserError
+from train.run import METRICS, RESULT, lock, read_metrics, to_json, write_whole
+from train.signals import InterruptedRun, signal_name
+from train.sweep.trials import Trial
+
+BASE = "base.json"
+
+
+class Outcome(NamedTuple):
+    """What has become of a trial.
+
+    Attributes:
+      status: "finished"; "failed"; "stopped" by ASHA; "unfinished", which the same command goes on with; "waiting".
+      reason: why it failed or was stopped.
+      step: of the last line of its metrics; 0 where there is none.
+      result: of result.json.
+      records: the lines of metrics.jsonl.
+    """
+
+    status: str
+    reason: str
+    step: int
+    result: dict[str, Any] | None
+    records: list[dict[str, Any]]
+
+    @property
+    def validations(self) -> list[dict[str, Any]]:
+        """The lines of evaluations on validation images."""
+        return [line for line in self.records if line["split"] == "validation"]
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The validation of the best checkpoint, of equally good ones the later; None where nothing was validated."""
+        return max(self.validations, key=lambda line: (line["accuracy"], line["step"]), default=None)
+
+    @property
+    def in_words(self) -> str:
+        """One line of it."""
+        if self.result is None:
+            return f"{self.status}: {self.reason}" if self.reason else f"{self.status} after step {self.step:,}"
+        found = f"{self.result['test_split']} accuracy {self.result['test']['accuracy']:.2%}"
+        return f"{found}, {self.result['seconds']:.1f} s"
+
+
+class InterruptedSweep(InterruptedRun):
+    """A signal ended the sweep; what has been trained is saved."""
+
+    def __init__(self, path: Path, ended: int, total: int, number: int) -> None:
+        line = f"{path}: stopped by {signal_name(number)}; {ended} of {total} runs have ended, the others are saved as "
+        Exception.__init__(self, line + "far as they have come, and the same command goes on")
+        self.status = 128 + number
+
+
+class SweepFolder:
+    """The folder of a sweep.
+
+    Args:
+      path: the folder, that `create` has made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, config: ConfigDict) -> "SweepFolder":
+        """Make the folder of a sweep, or open what an earlier launch of the same sweep has made of it.
+
+        Args:
+          path: the folder.
+          config: that all runs share, not resolved.
+
+        Raises:
+          UserError: it holds the sweep of another config, or other files, or cannot be written.
+        """
+        base = path / BASE
+        try:
+            if base.exists():
+                _must_be(path, settings.from_json(base.read_text()), config)
+                return cls(path)
+            if path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
+                raise UserError(f"{path}: holds files that are no sweep's; choose another --workdir")
+            path.mkdir(parents=True, exist_ok=True)
+            write_whole(base, settings.to_json(config))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --workdir") from error
+        except ValueError as error:
+            raise UserError(f"{base}: cannot be read ({error})") from error
+        return cls(path)
+
+    def run(self, trial: Trial) -> Path:
+        """Return the run folder of a trial."""
+        return self.path / "runs" / trial.name
+
+    def log(self, trial: Trial) -> Path:
+        """Return the file of what a trial's process prints."""
+        return self.path / "logs" / f"{trial.name}.txt"
+
+    def _ended(self, trial: Trial) -> Path:
+        return self.path / "ended" / f"{trial.name}.json"
+
+    def end(self, trial: Trial, status: str, reason: str) -> None:
+        """Write down that a trial has "failed" or was "stopped", and why: it is not run again."""
+        self._ended(trial).parent.mkdir(exist_ok=True)
+        write_whole(self._ended(trial), to_json({"status": status, "reason": reason}))
+
+    def forget_failure(self, trial: Trial) -> None:
+        """Let a trial that has failed be run again."""
+        if self.outcome(trial).status == "failed":
+            self._ended(trial).unlink()
+
+    def outcome(self, trial: Trial) -> Outcome:
+        """Return what has become of a trial.
+
+        Raises:
+          UserError: a file of it is damaged.
+        """
+        run = self.run(trial)
+        records = read_metrics(run / METRICS)
+        step = records[-1]["step"] if records else 0
+        try:
+            if (run / RESULT).exists():
+                return Outcome("finished", "", step, json.loads((run / RESULT).read_text()), records)
+            if self._ended(trial).exists():
+                ended = json.loads(self._ended(trial).read_text())
+                return Outcome(ended["status"], ended["reason"], step, None, records)
+        except ValueError as error:
+            raise UserError(f"{run}: {RESULT} or {self._ended(trial)} cannot be read ({error})") from error
+        return Outcome("unfinished" if run.exists() else "waiting", "", step, None, records)
+
+    def is_open(self, trial: Trial) -> bool:
+        """Whether a trial is still to be run, or to be gone on with."""
+        return not (self.run(trial) / RESULT).exists() and not self._ended(trial).exists()
+
+    def is_free(self, trial: Trial) -> bool:
+        """Whether no process writes into a trial's run folder: one of a sweep that was killed may still save there."""
+        if not self.run(trial).exists():
+            return True
+        try:
+            with lock(self.run(trial)):
+                return True
+        except UserError:
+            return False
+
+    @contextlib.contextmanager
+    def table(self) -> Iterator[None]:
+        """Wait until no other process reads outcomes and writes what came of them: so the last has seen all ends."""
+        with (self.path / ".table").open("w") as file:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[None]:
+        """Keep other processes out of what has this name, in this folder.
+
+        Raises:
+          UserError: another process is there.
+        """
+        with lock(self.path / f".{name}"):
+            yield
+
+
+def _must_be(path: Path, there: ConfigDict, here: ConfigDict) -> None:
+    different = settings.differences(there, here)
+    if there.train.epochs != here.train.epochs and not any(key.startswith("train.epochs") for key in different):
+        different.append(f"train.epochs: {there.train.epochs:g} there, {here.train.epochs:g} here")
+    if different:
+        raise UserError(
+            f"{path}: holds a sweep of another config ({'; '.join(different)}); "
+            "choose another --workdir, or set these as they were"
+        )
