@@ -36,8 +36,8 @@ _LYING = frozenset(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 
 # How simplejpeg and Pillow call the same colours. The four inks of CMYK are left to Pillow.
 _COLOURS, _MODES = {"YCbCr": "RGB", "RGB": "RGB", "Gray": "GRAY"}, {"RGB": "RGB", "L": "GRAY"}
-# What a file has in which a photo's orientation can be written.
-_ORIENTED = (b"Exif\0\0", b"tiff:Orientation")
+# Markers of JPEG's segments (ITU-T T.81, table B.1): APP1, where Exif and XMP say how a photo was held; start of scan.
+_APP1, _SCAN = 0xE1, 0xDA
 # libjpeg's cheap scales. Of sides below the greatest, several scales make the same.
 _SCALES = (8, 4, 2, 1)
 
@@ -171,14 +171,29 @@ class _File:
 
 def _plain_jpeg(data: bytes) -> tuple[tuple[int, int], str | None]:
     """Return the sides of a JPEG file and what it is decoded to; without that where Pillow must look at its header."""
-    if simplejpeg is None or not data.startswith(b"\xff\xd8\xff") or any(mark in data for mark in _ORIENTED):
-        return (0, 0), None
     try:
+        if simplejpeg is None or not data.startswith(b"\xff\xd8\xff") or _APP1 in _segments(data):
+            return (0, 0), None
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
+    except (ValueError, IndexError):
         return (0, 0), None
     odd = min(width, height) < _SCALES[0] or width * height > (Image.MAX_IMAGE_PIXELS or 0)
     return (width, height), None if odd else _COLOURS.get(colours)
+
+
+def _segments(data: bytes) -> Iterator[int]:
+    """Yield the markers of a JPEG file's segments up to the first scan.
+
+    Raises:
+      IndexError: there is none.
+      ValueError: what should be a marker is none.
+    """
+    place = 2
+    while (marker := data[place + 1]) != _SCAN:
+        if data[place] != 0xFF:
+            raise ValueError("no marker")
+        yield marker
+        place += 2 + (data[place + 2] << 8) + data[place + 3]
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
