@@ -13,7 +13,8 @@ it is made of the files in that folder, under the names their authors gave them,
 TensorFlow Datasets downloads them. A set that is there as TFRecord files gets array_record files beside them.
 
 With --cache, photos of any source are decoded and scaled, so that their shorter side has --image_size pixels, and kept
-in files that training maps into memory: for machines whose processors decode too slowly for their accelerators.
+in files that training maps into memory: for machines whose processors decode too slowly for their accelerators. A
+recipe that scales photos to up to 512 pixels (augment.scale_jitter, evaluate.scales) takes --image_size=512.
 """
 
 if not __package__:
@@ -29,7 +30,7 @@ from train.data import predecoded, resample, sources, tfds_build
 from train.data.tfds import default_data_dir
 from train.errors import UserError
 
-_SOURCE = flags.DEFINE_string("source", None, "tfds:NAME[/CONFIG][:VERSION].")
+_SOURCE = flags.DEFINE_string("source", None, "tfds:NAME[/CONFIG][:VERSION], or with --cache any source of photos.")
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of prepared sets. Default: TFDS_DATA_DIR or ~/tensorflow_datasets."
 )
@@ -43,6 +44,13 @@ _SKIP = flags.DEFINE_boolean("skip_bad_images", False, "--cache: leave out the f
 def main() -> None:
     """Build, or decode; print."""
     uri = _SOURCE.value or ""
+    if not uri:
+        raise UserError(
+            "--source=... is missing: tfds:NAME to build, or with --cache=FOLDER folder:PHOTOS and the like"
+        )
+    for flag in (_MANUAL_DIR,) if _CACHE.value else (_IMAGE_SIZE, _RESIZE, _SKIP):
+        if flag.present:
+            raise UserError(f"--{flag.name}: is for {'sets that are built' if _CACHE.value else '--cache=FOLDER'}")
     if _CACHE.value:
         config = base.get_config().dataset
         config.source, config.data_dir, config.skip_bad_images = uri, _DATA_DIR.value, _SKIP.value

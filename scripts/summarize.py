@@ -54,6 +54,8 @@ def main() -> None:
         batch_norm=_BATCH_NORM.value,
     )
     if _SCALING.value:
+        if _DRAW.value or _MEMORY.value is not None:
+            raise UserError(f"--{'draw' if _DRAW.value else 'memory'}: is of one device; leave --scaling out, or this")
         found = made_of | scaling.sheet(scaling.sizes(built), _SCALING.value, _BATCH_SIZE.value, _UTILISATION.value)
         if _JSON.value:
             print(json.dumps(found))

@@ -37,10 +37,13 @@ def loaded(
       OSError: there is no compiler, or the folder cannot be written.
       subprocess.SubprocessError: it does not compile.
     """
-    compiler, *given = shlex.split(os.environ.get("CXX") or "c++")
+    compiler, *given = _compiler()
     made_of = (*(source.read_text() for source in sources), compiler, *given, *options, *depends_on, _processor())
     digest = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16]
-    library = user_folder() / name / f"{digest}.so"
+    try:
+        library = user_folder() / name / f"{digest}.so"
+    except RuntimeError as error:  # of a user without a home
+        raise OSError(str(error)) from error
     if library.exists():
         try:
             return load(str(library))
@@ -57,6 +60,22 @@ def loaded(
         subprocess.run([*command, *options], check=True, capture_output=True, text=True, timeout=300)
         output.replace(library)  # several processes may build it at once; each finds a whole one
     return load(str(library))
+
+
+def reason(error: OSError | subprocess.SubprocessError) -> str:
+    """Return one line of why `loaded` has raised: of what a compiler has said, the first that speaks of an error."""
+    said = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
+    lines = [line for line in said.splitlines() if "error" in line or "cannot" in line]
+    return lines[0] if lines else str(error)
+
+
+def _compiler() -> list[str]:
+    """Return the compiler and its options."""
+    named = os.environ.get("CXX", "").strip() or "c++"
+    try:
+        return shlex.split(named)
+    except ValueError as error:
+        raise OSError(f"CXX={named}: is no command ({error})") from error
 
 
 def _processor() -> str:

@@ -9,6 +9,7 @@ heartbeats go between all of them, then ends the others, and `watching.py` says 
 import contextlib
 import hashlib
 import os
+import signal
 import socket
 import sys
 import time
@@ -94,14 +95,14 @@ def leave(error: BaseException) -> None:
     if not jax.distributed.is_initialized():
         return
     status = error.code if isinstance(error, SystemExit) else 1
-    if status != 1:  # done, or all have stopped at one step
+    if status in (None, 0, 128 + signal.SIGTERM):  # done, or all have stopped at one step
         jax.distributed.shutdown()
         return
     if not isinstance(error, SystemExit):
         traceback.print_exception(error)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(status if isinstance(status, int) else 1)
 
 
 def _connect(place: Place | None, wait: int, heartbeat: int) -> None:

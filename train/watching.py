@@ -76,7 +76,7 @@ def watch(place: Place | None, wait: int, heartbeat: int, *, debug: bool) -> int
     if passed:
         print("error: stopped before a step could be saved; the last checkpoint is kept", file=sys.stderr)
         return 128 + passed[-1]
-    print(f"error: {_explain(-status, ''.join(said), place, wait, heartbeat)}", file=sys.stderr)
+    print(f"error: {_explain(-status, ''.join(said.copy()), place, wait, heartbeat)}", file=sys.stderr)
     return 1
 
 

@@ -34,10 +34,11 @@ def test_a_file_of_another_set_is_named(one_line_error: Callable[..., str], real
     [
         (["--source=tfds:fashon_mnist"], "no set of that name; nearest: fashion_mnist"),
         (["--source=mnist"], "--source=mnist: must name a set to build, tfds:NAME"),
-        ([], "must name a set to build"),
+        ([], "--source=... is missing"),
+        (["--source=tfds:mnist", "--image_size=64"], "--image_size: is for --cache=FOLDER"),
         (["--source=tfds:mnist", "--manual_dir=nowhere"], "--manual_dir=nowhere: there is no such folder"),
     ],
-    ids=["misspelt", "no kind", "nothing", "no folder"],
+    ids=["misspelt", "no kind", "nothing", "of caches", "no folder"],
 )
 def test_what_is_wrong_is_one_line(
     one_line_error: Callable[..., str], tmp_path: Path, flags: list[str], message: str

@@ -7,7 +7,7 @@ other, and SPLIT.npz with `offset` `[N + 1]` into these, `side` `[N, 2]` (height
 import functools
 import hashlib
 import json
-import shutil
+import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -114,8 +114,9 @@ def write(source: Source, uri: str, folder: Path, shorter: int, method: str) -> 
       What to say: where the cache is, and how large.
 
     Raises:
-      UserError: the source holds no photos, one cannot be decoded, or the folder is there.
+      UserError: the source holds no photos, one cannot be decoded, or the folder is there or cannot be written.
     """
+    folder = folder.absolute()
     if folder.exists():
         raise UserError(f"--cache={folder}: is there already; remove it, or choose another folder")
     channels = set[int]()
@@ -133,18 +134,20 @@ def write(source: Source, uri: str, folder: Path, shorter: int, method: str) -> 
         "skipped": source.skipped,
         "splits": {},
     }
-    draft = folder.with_name(f".{folder.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
     try:
-        for split, images in source.splits.items():
-            assert isinstance(images, Photos)
-            about["splits"][split] = _write_split(images, draft, split, shorter, method)
-        (draft / _ABOUT).write_text(json.dumps(about, indent=2) + "\n")
-        draft.rename(folder)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as inside:
+            draft = Path(inside, "draft")
+            draft.mkdir()
+            for split, images in source.splits.items():
+                assert isinstance(images, Photos)
+                about["splits"][split] = _write_split(images, draft, split, shorter, method)
+            (draft / _ABOUT).write_text(json.dumps(about, indent=2) + "\n")
+            draft.rename(folder)
+    except OSError as error:
+        raise UserError(f"--cache={folder}: cannot be written ({error.strerror}); make room, or choose another") from (
+            error
+        )
     counts = ", ".join(f"{part['count']:,} {split}" for split, part in about["splits"].items())
     size = sum(file.stat().st_size for file in folder.iterdir())
     return f"{folder}: {counts}, {size / 1e9:,.2f} GB; train with --config.dataset.source=cache:{folder}"
@@ -156,12 +159,13 @@ def _write_split(photos: Photos, folder: Path, split: str, shorter: int, method:
     def decoded(number: int) -> list[np.ndarray]:
         return photos.scaled(parts[number], shorter, method)
 
-    sides, digest = [], hashlib.sha256(photos.labels.tobytes())
+    sides, digests, everything = [], [], hashlib.sha256(photos.labels.tobytes())
     with (folder / f"{split}.pixels").open("wb") as file, stream(decoded, 0, len(parts), 0) as images:
         for part in images:
             for image in part:
                 file.write(image.data)
-                digest.update(image.data)
+                everything.update(image.data)
+                digests.append(hashlib.sha256(image.data).hexdigest().encode())
                 sides.append(image.shape[:2])
     records, index = photos.records, photos.index.tolist()
     side = np.array(sides, np.int32)
@@ -172,9 +176,9 @@ def _write_split(photos: Photos, folder: Path, split: str, shorter: int, method:
         side=side,
         label=photos.labels,
         id=np.array([records.id(place).encode() for place in index]),
-        digest=np.array([records.digest(place).encode() for place in index]),
+        digest=np.array(digests),
     )
-    return {"count": photos.total, "fingerprint": digest.hexdigest()}
+    return {"count": photos.total, "fingerprint": everything.hexdigest()}
 
 
 def _about(folder: Path) -> dict[str, Any]:

@@ -136,14 +136,17 @@ extern "C" void oldmasters_resample(const uint8_t* image, int64_t height, int64_
   const int64_t stride = width * channels, line = columns * channels, room = line + kLanes;
   thread_local std::vector<uint8_t> scaled, last;
   scaled.resize(count * room);
-  last.assign(image + (height - 1) * stride, image + height * stride);  // behind the image nothing may be read
-  last.resize(stride + sizeof(uint32_t));
+  // Behind the image nothing may be read: of its last row a copy is, and of rows shorter than a read, all.
+  const int64_t whole = stride < static_cast<int64_t>(sizeof(uint32_t)) ? 0 : height - 1;
+  last.assign(image + whole * stride, image + height * stride);
+  last.resize(last.size() + sizeof(uint32_t));
   for (int64_t y = 0; y < count; y += kRows) {
     const uint8_t* from[kRows];
     uint8_t* to[kRows];
     for (int64_t row = 0; row < kRows; ++row) {
       const int64_t there = std::min(y + row, count - 1);  // of rows behind the last, that one again
-      from[row] = first + there < height - 1 ? image + (first + there) * stride : last.data();
+      const int64_t place = first + there;
+      from[row] = place < whole ? image + place * stride : last.data() + (place - whole) * stride;
       to[row] = &scaled[there * room];
     }
     AlongRows(from, across, channels, to);

@@ -6,7 +6,10 @@ along columns first since its version 13, and a value may be off by what is roun
 
 import ctypes
 import functools
+import multiprocessing
 import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,7 @@ METHODS = {
 }
 _SOURCE = Path(__file__).with_suffix(".cc")
 _CUBIC = {"bilinear": 0, "bicubic": 1}
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def resample(
@@ -40,7 +44,9 @@ def resample(
     """
     height, width, channels = image.shape
     box = box or (0, 0, width, height)
-    if method in _CUBIC and (kernel := _kernel()) is not None:
+    with _ONE_AT_A_TIME:  # of the threads that come first, one compiles
+        kernel = _kernel()
+    if method in _CUBIC and kernel is not None:
         image = np.ascontiguousarray(image)
         result = np.empty((sides[1], sides[0], channels), np.uint8) if out is None else out
         places = image.ctypes.data, result.ctypes.data
@@ -56,10 +62,12 @@ def resample(
 
 @functools.cache
 def _kernel() -> "ctypes._FuncPointer | None":
-    """Return the C++ function; None where it cannot be built, which takes time and changes nothing else."""
+    """Return the C++ function; None where it cannot be built, of which one line on stderr says why."""
     try:
         function = compiler.loaded("resample", [_SOURCE]).oldmasters_resample
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError) as error:
+        if multiprocessing.parent_process() is None:  # the process that a worker is of has said it
+            print(f"Pillow scales images, a third as fast: {compiler.reason(error)}", file=sys.stderr)
         return None
     number, place, real = ctypes.c_int64, ctypes.c_void_p, ctypes.c_float
     function.argtypes = [place, *[number] * 3, *[real] * 4, ctypes.c_int32, place, *[number] * 2]

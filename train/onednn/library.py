@@ -48,7 +48,7 @@ def computes() -> frozenset[str]:
     try:
         handlers = _handlers(installed)
     except (OSError, subprocess.SubprocessError) as error:
-        print(f"The extra onednn cannot be used, so that CPUs are slower: {_reason(error)}", file=sys.stderr)
+        print(f"The extra onednn cannot be used, so that CPUs are slower: {compiler.reason(error)}", file=sys.stderr)
         return frozenset()
     for target in TARGETS:
         jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(handlers, target)), platform="cpu")
@@ -75,10 +75,3 @@ def _load(library: str) -> ctypes.CDLL:
         return ctypes.CDLL(library)
     finally:
         del os.environ[spins]
-
-
-def _reason(error: OSError | subprocess.SubprocessError) -> str:
-    """Return one line of what went wrong: of a compiler's the first that speaks of an error."""
-    said = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
-    lines = [line for line in said.splitlines() if "error" in line or "cannot" in line]
-    return lines[0] if lines else str(error)

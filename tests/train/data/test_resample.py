@@ -55,6 +55,23 @@ def test_it_is_pillows(
         np.testing.assert_array_equal(pillow(image, (columns, rows), method, box), expected)
 
 
+@pytest.mark.parametrize("command", ["no-such-compiler", "  ", "c++ -D'"])
+def test_without_a_compiler_one_line_says_so(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CXX", command)
+    found = module._kernel.__wrapped__()
+    said = capsys.readouterr().err.splitlines()
+    if command.strip():
+        assert found is None
+        (line,) = said
+        assert line.startswith("Pillow scales images")
+    else:  # as if it were not set
+        assert found is not None
+        assert not said
+
+
 @pytest.mark.parametrize("options", ["-mno-avx512f", "-march=x86-64", None])
 def test_any_processor_and_none_give_the_same(
     options: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
