@@ -95,13 +95,15 @@ class SweepFolder:
         """
         base = path / BASE
         try:
-            if base.exists():
-                _must_be(path, settings.from_json(base.read_text()), config)
-                return cls(path)
-            if path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
-                raise UserError(f"{path}: holds files that are no sweep's; choose another --workdir")
             path.mkdir(parents=True, exist_ok=True)
-            write_whole(base, settings.to_json(config))
+            # In this order: another launch may be making it, and base.json comes first.
+            if any(not entry.name.startswith(".") for entry in path.iterdir()) and not base.exists():
+                raise UserError(f"{path}: holds files that are no sweep's; choose another --workdir")
+            with _alone(path):
+                if base.exists():
+                    _must_be(path, settings.from_json(base.read_text()), config)
+                else:
+                    write_whole(base, settings.to_json(config))
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --workdir") from error
         except ValueError as error:
@@ -138,14 +140,11 @@ class SweepFolder:
         run = self.run(trial)
         records = read_metrics(run / METRICS)
         step = records[-1]["step"] if records else 0
-        try:
-            if (run / RESULT).exists():
-                return Outcome("finished", "", step, json.loads((run / RESULT).read_text()), records)
-            if self._ended(trial).exists():
-                ended = json.loads(self._ended(trial).read_text())
-                return Outcome(ended["status"], ended["reason"], step, None, records)
-        except ValueError as error:
-            raise UserError(f"{run}: {RESULT} or {self._ended(trial)} cannot be read ({error})") from error
+        if (run / RESULT).exists():
+            return Outcome("finished", "", step, _read(run / RESULT, "test", "test_split", "seconds"), records)
+        if self._ended(trial).exists():
+            ended = _read(self._ended(trial), "status", "reason")
+            return Outcome(ended["status"], ended["reason"], step, None, records)
         return Outcome("unfinished" if run.exists() else "waiting", "", step, None, records)
 
     def is_open(self, trial: Trial) -> bool:
@@ -165,9 +164,7 @@ class SweepFolder:
     @contextlib.contextmanager
     def table(self) -> Iterator[None]:
         """Wait until no other process reads outcomes and writes what came of them: so the last has seen all ends."""
-        with (self.path / ".table").open("w") as file:
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with _alone(self.path):
             yield
 
     @contextlib.contextmanager
@@ -179,6 +176,30 @@ class SweepFolder:
         """
         with lock(self.path / f".{name}"):
             yield
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until no other process is here with this folder."""
+    with (path / ".table").open("w") as file:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _read(path: Path, *keys: str) -> dict[str, Any]:
+    """Return what a JSON file holds.
+
+    Raises:
+      UserError: it is no object with these keys.
+    """
+    try:
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict) or not found.keys() >= set(keys):
+            raise ValueError(f"must be an object with {', '.join(keys)}")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); without it, the same command runs it again") from error
+    return found
 
 
 def _must_be(path: Path, there: ConfigDict, here: ConfigDict) -> None:
