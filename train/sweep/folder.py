@@ -12,14 +12,14 @@
 import contextlib
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from train import settings
-from train.errors import UserError
+from train.errors import AGAIN, UserError
 from train.run import METRICS, RESULT, lock, read_metrics, to_json, write_whole
 from train.signals import InterruptedRun, signal_name
 from train.sweep.trials import Trial
@@ -77,10 +77,14 @@ class SweepFolder:
 
     Args:
       path: the folder, that `create` has made.
+
+    Attributes:
+      left_open: by name, why runs of this launch have no end, though they do not run any more.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.left_open: dict[str, str] = {}
 
     @classmethod
     def create(cls, path: Path, config: ConfigDict) -> "SweepFolder":
@@ -126,6 +130,17 @@ class SweepFolder:
         self._ended(trial).parent.mkdir(exist_ok=True)
         write_whole(self._ended(trial), to_json({"status": status, "reason": reason}))
 
+    def fail(self, trial: Trial, reason: str) -> str:
+        """Write down that a trial has failed, and say so in words.
+
+        But a trial whose reason says AGAIN stays open: it has failed for something that is not its own.
+        """
+        if AGAIN in reason:
+            self.left_open[trial.name] = reason
+            return f"unfinished: {reason}"
+        self.end(trial, "failed", reason)
+        return f"failed: {reason}"
+
     def forget_failure(self, trial: Trial) -> None:
         """Let a trial that has failed be run again."""
         if self.outcome(trial).status == "failed":
@@ -150,6 +165,32 @@ class SweepFolder:
     def is_open(self, trial: Trial) -> bool:
         """Whether a trial is still to be run, or to be gone on with."""
         return not (self.run(trial) / RESULT).exists() and not self._ended(trial).exists()
+
+    def check_ends(self, trials: Sequence[Trial], runs: Sequence[Mapping[str, Any]]) -> None:
+        """Make sure that all has come to a good end.
+
+        Args:
+          trials: of this launch.
+          runs: of `sweep.json`, all of the sweep.
+
+        Raises:
+          UserError: a run has failed, or a trial of this launch has no end.
+        """
+        failed = [f"{run['name']}: {run['reason']}" for run in runs if run["status"] == "failed"]
+        left = [
+            f"{trial.name}: {self.left_open.get(trial.name, 'it has not run')}"
+            for trial in trials
+            if self.is_open(trial)
+        ]
+        wrong = []
+        if failed:
+            wrong.append(f"{len(failed)} of {len(runs)} runs failed ({failed[0]}); --retry_failed runs them again")
+        if left:
+            wrong.append(
+                f"{len(left)} of {len(trials)} runs have no end ({left[0]}); the same command goes on with them"
+            )
+        if wrong:
+            raise UserError("; ".join(wrong))
 
     def is_free(self, trial: Trial) -> bool:
         """Whether no process writes into a trial's run folder: one of a sweep that was killed may still save there."""
@@ -181,7 +222,7 @@ class SweepFolder:
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Wait until no other process is here with this folder."""
-    with (path / ".table").open("w") as file:
+    with (path / ".table").open("a") as file:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
