@@ -8,7 +8,8 @@ alone (seeds, rates, decays) together in one compiled program, group after group
 for each; --by=ray does so under Ray Tune, which stops runs that are behind (ASHA); --address=auto finds a cluster.
 --shard=i/n takes every n-th trial, for n array jobs on the same folder.
 The same command goes on where it was stopped, and repeats nothing. Each run leaves a run folder, DIR/runs/NAME; what
-came of all stands in DIR/sweep.html and sweep.json. The exit status is 1 where a run has failed.
+came of all stands in DIR/sweep.html and sweep.json. The exit status is 1 where a run has failed or has no end: what is
+not its own fault (no room, another process, a signal) leaves it open, and the same command goes on with it.
 """
 
 if not __package__:
@@ -58,7 +59,8 @@ def main() -> None:
     reports = [] if "evaluate.report" in given else ["--config.evaluate.report=False"]  # scripts.report draws one
     if reports:
         config.evaluate.report = False
-    folder = SweepFolder.create(Path(str(_WORKDIR.value)).expanduser(), config)
+    # Of whatever folder Ray's processes are in, it is the same.
+    folder = SweepFolder.create(Path(str(_WORKDIR.value)).expanduser().absolute(), config)
     with folder.writing(f"shard-{_SHARD.value.replace('/', '-of-')}"):
         if _RETRY.value:
             for trial in mine:
@@ -84,10 +86,7 @@ def main() -> None:
         table.show(found)
         for written in writing.write(folder.path, found, outcomes, config.dataset.source):
             print(written)
-    failed = [run for run in found["runs"] if run["status"] == "failed"]
-    if failed:
-        first = f"{failed[0]['name']}: {failed[0]['reason']}"
-        raise UserError(f"{len(failed)} of {len(every)} runs failed ({first}); --retry_failed runs them again")
+    folder.check_ends(mine, found["runs"])
 
 
 if __name__ == "__main__":

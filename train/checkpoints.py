@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from train import devices, hosts, network
-from train.errors import NotFiniteError, UserError
+from train.errors import AGAIN, NotFiniteError, UserError
 from train.network import PyTree
 from train.run import RunFolder
 from train.signals import InterruptedRun
@@ -199,8 +199,7 @@ class Checkpoints:
 
     def _cannot_write(self, error: Exception) -> UserError:
         return UserError(
-            f"{self.path}: a checkpoint cannot be written ({_reason(error)}); "
-            "make room or mend the folder, and run the same command again"
+            f"{self.path}: a checkpoint cannot be written ({_reason(error)}); make room or mend the folder, and {AGAIN}"
         )
 
     def restore(self, step: int, state: State) -> tuple[State, dict[str, Any]]:

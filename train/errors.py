@@ -8,6 +8,10 @@ class UserError(Exception):
     """One clear line: what is wrong, where, and how to mend it. Commands print it and exit with status 1."""
 
 
+# In a message whose cause is not the run itself (no room, another process, a signal): a sweep leaves such a run open.
+AGAIN = "run the same command again"
+
+
 class NotFiniteError(Exception):
     """A number that training depends on has become infinite or NaN; the message names it and the step."""
 

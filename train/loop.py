@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from train import devices, environment, hosts, network, settings
 from train.checkpoints import Checkpoints, load_network, network_of
 from train.data.roles import Dataset
-from train.errors import NotFiniteError, UserError
+from train.errors import AGAIN, NotFiniteError, UserError
 from train.evaluate import make_run_evaluator
 from train.feed import training_batches
 from train.meter import Meter
@@ -81,8 +81,7 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
                 raise
             except OSError as error:
                 raise UserError(
-                    f"{workdir}: cannot be written ({error.strerror}); make room or mend the folder, "
-                    "and run the same command again"
+                    f"{workdir}: cannot be written ({error.strerror}); make room or mend the folder, and {AGAIN}"
                 ) from error
         else:
             print(f"{workdir}: this run is finished")

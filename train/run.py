@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 from ml_collections import ConfigDict
 
 from train import settings
-from train.errors import NotFiniteError, UserError
+from train.errors import AGAIN, NotFiniteError, UserError
 
 # Where torch is installed, tensorboardX would load it for the sake of a type: two seconds of every start. None in this
 # place says "not installed".
@@ -77,7 +77,7 @@ class RunFolder:
         except OSError as error:
             with contextlib.suppress(OSError):
                 (path / ENVIRONMENT).unlink(missing_ok=True)
-            raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --workdir") from error
+            raise _cannot_be_made(path, error) from error
         return cls(path)
 
     def _must_be(self, config: ConfigDict, fingerprint: str) -> None:
@@ -106,12 +106,20 @@ class RunFolder:
         try:
             write_whole(self.path / ENVIRONMENT, to_json(self.environment))
         except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from error
+            raise UserError(
+                f"{self.path}: cannot be written ({error.strerror}); make room or mend the folder, and {AGAIN}"
+            ) from error
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write result.json: from here on the run is finished."""
         write_whole(self.path / RESULT, to_json(result))
         self.result = result
+
+
+def _cannot_be_made(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{path}: cannot be written ({error.strerror}); choose another --workdir, or make room or mend it, and {AGAIN}"
+    )
 
 
 @contextlib.contextmanager
@@ -130,12 +138,14 @@ def lock(path: Path) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --workdir") from error
+        raise _cannot_be_made(path, error) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"{path}: another process writes there; wait, or choose another folder") from error
+            raise UserError(
+                f"{path}: another process writes there; wait, and {AGAIN}, or choose another folder"
+            ) from error
         except OSError:  # a file system without locks: better none than no training
             pass
         yield

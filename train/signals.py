@@ -31,7 +31,10 @@ class InterruptedRun(Exception):
 
 
 class Signals:
-    """Notes a signal, for the loop to look at between two steps; a second one ends the process at once.
+    """Notes a signal, for the loop to look at between two steps; a second Ctrl-C ends the process at once.
+
+    A second SIGTERM does not: schedulers send it to a process and to the one that passes it on, and Linux several times
+    when a parent of many threads is killed (PR_SET_PDEATHSIG).
 
     Attributes:
       number: the signal's number; 0 if none has come.
@@ -50,7 +53,8 @@ class Signals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.number = number
-        signal.signal(number, signal.SIG_DFL)
+        if number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

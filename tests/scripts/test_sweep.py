@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -19,6 +20,8 @@ SMALL = (
     *("--config.augment.shift=0", "--config.train.ema=0.0", "--config.log.tensorboard=False"),
     *("--config.schedule.warmup_epochs=0.5", "--config.evaluate.every_epochs=1.0"),
 )
+# Of a command in another folder than the checkout.
+FROM_ANYWHERE = os.environ | {"PYTHONPATH": str(CHECKOUT)}
 
 
 def ranges(tmp_path: Path, text: str) -> str:
@@ -122,8 +125,11 @@ def processes_of(folder: Path) -> list[str]:
 def test_processes_end_with_their_sweep_which_goes_on(command: Command, tmp_path: Path, number: int) -> None:
     seeds = ranges(tmp_path, "[grid]\nseed = [0, 1, 2]")
     folder = tmp_path / "w"
-    flags = (seeds, f"--workdir={folder}", "--by=processes", "--jobs=2", *SMALL, "--config.train.epochs=40")
-    process = subprocess.Popen(command_line("sweep", *flags), cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
+    flags = (seeds, "--by=processes", "--jobs=2", *SMALL, "--config.train.epochs=40")
+    # From another folder than the checkout: what is relative begins there, for the processes too.
+    shutil.copy(CHECKOUT / "configs" / "lenet5_digits.py", tmp_path / "mine.py")
+    line = command_line("sweep", *flags, "--workdir=w", "--config=mine.py")
+    process = subprocess.Popen(line, cwd=tmp_path, env=FROM_ANYWHERE, stdout=subprocess.PIPE, text=True)
     runs = [folder / "runs" / f"seed={seed}" for seed in range(3)]
     until(lambda: all(len(read_metrics(run / METRICS)) > 3 for run in runs[:2]))
     os.kill(process.pid, number)
@@ -132,10 +138,13 @@ def test_processes_end_with_their_sweep_which_goes_on(command: Command, tmp_path
     assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
     assert ("stopped by SIGTERM; 0 of 3 runs have ended" in said) == (number == signal.SIGTERM)
     assert not (folder / "ended").exists()
-    saved = [max(int(entry.name) for entry in (run / "checkpoints").iterdir()) for run in runs[:2]]
-    assert all(0 < step < 809 for step in saved)
+    for run in runs[:2]:
+        said = (folder / "logs" / f"{run.name}.txt").read_text()
+        stopped = re.search(r"stopped by SIGTERM after step ([\d,]+) of", said)
+        assert stopped, said
+        assert (run / "checkpoints" / stopped[1].replace(",", "")).is_dir()
     if number == signal.SIGTERM:  # and to the end
-        finished = command("sweep", *flags)
+        finished = command("sweep", *flags, f"--workdir={folder}")
         assert finished.returncode == 0, finished.stderr
         assert all((run / RESULT).exists() for run in runs)
         assert "resumed" in RunFolder(runs[0]).environment

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from train.errors import UserError
+from train.errors import AGAIN, UserError
 
 PAGE, FIGURES = "report.html", "report"
 
@@ -31,4 +31,6 @@ def named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({os.strerror(error.errno or 0)})") from error
+        raise UserError(
+            f"{path}: cannot be written ({os.strerror(error.errno or 0)}); make room or mend it, and {AGAIN}"
+        ) from error

@@ -1,14 +1,15 @@
 """A sweep by processes of scripts.train, several at once."""
 
+import itertools
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from train.errors import UserError
 from train.signals import Signals
-from train.sweep import child
+from train.sweep.child import Child, stop
 from train.sweep.folder import InterruptedSweep, SweepFolder
 from train.sweep.trials import Trial
 
@@ -39,41 +40,42 @@ def run(
     """
     assert threading.current_thread() is threading.main_thread(), "children are tied to the thread that starts them"
     left = [trial for trial in trials if folder.is_open(trial)]
-    running: dict[str, tuple[Trial, subprocess.Popen[bytes]]] = {}
+    running: dict[str, tuple[Trial, Child]] = {}
     threads = max(1, cores() // min(jobs, max(1, len(left))))
-    ended = len(trials) - len(left)
+    count = itertools.count(len(trials) - len(left) + 1)
+
+    def tell(trial: Trial, line: str) -> None:
+        say(f"[{next(count)}/{len(trials)}] {trial.name}: {line}")
+
     with Signals() as signals:
         try:
             while (left or running) and not signals.number:
-                for trial in [trial for trial in left if folder.is_free(trial)][: jobs - len(running)]:
+                while len(running) < jobs and (trial := next(filter(folder.is_free, left), None)):
                     left.remove(trial)
-                    try:
-                        process = child.start(command, trial, folder.run(trial), folder.log(trial), threads)
-                    except OSError as error:
-                        raise UserError(f"{folder.log(trial)}: cannot be written ({error.strerror})") from error
-                    running[trial.name] = trial, process
-                for trial, process in list(running.values()):
-                    if process.poll() is not None:
+                    if folder.is_open(trial):
+                        running[trial.name] = trial, _start(folder, command, trial, threads)
+                    else:
+                        tell(trial, f"another launch has ended it: {folder.outcome(trial).in_words}")
+                for trial, child in list(running.values()):
+                    if child.status() is not None:
                         del running[trial.name]
-                        ended += 1
-                        say(f"[{ended}/{len(trials)}] {trial.name}: {_outcome(folder, trial, process.returncode)}")
+                        tell(trial, _outcome(folder, trial, child))
                 time.sleep(_PAUSE)
         finally:
-            for _, process in running.values():
-                if process.poll() is None:
-                    process.terminate()
-            for _, process in running.values():
-                child.stop(process)
+            stop(child for _, child in running.values())
     if signals.number:
         ended = sum(not folder.is_open(trial) for trial in trials)
         raise InterruptedSweep(folder.path, ended, len(trials), signals.number)
 
 
-def _outcome(folder: SweepFolder, trial: Trial, status: int) -> str:
+def _start(folder: SweepFolder, command: Sequence[str], trial: Trial, threads: int) -> Child:
+    try:
+        return Child(command, trial, folder.run(trial), folder.log(trial), threads, Path.cwd())
+    except OSError as error:
+        raise UserError(f"{folder.log(trial)}: cannot be written ({error.strerror})") from error
+
+
+def _outcome(folder: SweepFolder, trial: Trial, child: Child) -> str:
     """Write down what has failed, and say how a run has ended."""
-    if status in child.INTERRUPTED:
-        return "interrupted by somebody else; the same command goes on with it"
-    if status:
-        why = child.reason(status, folder.log(trial))
-        folder.end(trial, "failed", why)
-    return folder.outcome(trial).in_words
+    reason = child.reason()
+    return folder.fail(trial, reason) if reason else folder.outcome(trial).in_words

@@ -5,31 +5,32 @@ reads its metrics. So a sweep that was killed needs nothing of Ray's to go on. R
 scheduler what they had told the old one, from their metrics.
 """
 
+import contextlib
 import importlib.util
 import logging
 import math
 import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from train.errors import UserError
+from train.errors import AGAIN, UserError
 from train.run import METRICS, RunFolder, read_metrics
 from train.signals import Signals
-from train.sweep import child
 from train.sweep.by_processes import cores
+from train.sweep.child import Child, python_path, stop
 from train.sweep.folder import InterruptedSweep, SweepFolder
 from train.sweep.ranges import Asha
 from train.sweep.trials import Trial
 from train.timetable import Timetable
 
 _PAUSE = 0.1
-# What a trial tells Tune: its accuracy on validation images, and whether it has ended by itself.
-_METRIC, _BY_ITSELF = "accuracy", "by_itself"
+# What a trial tells Tune: its accuracy on validation images, whether it has ended by itself, and why it has failed.
+_METRIC, _BY_ITSELF, _REASON = "accuracy", "by_itself", "reason"
 
 
 def check(config: ConfigDict) -> None:
@@ -96,9 +97,13 @@ def run(
     with Signals() as signals, tempfile.TemporaryDirectory(prefix="ray") as scratch:
         here: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         here["num_cpus"] = max(cores(), jobs)
+        found = {"env_vars": {"PYTHONPATH": python_path()}}
         try:
             ray.init(
-                **(here if address is None else {"address": address}), log_to_driver=False, logging_level=logging.ERROR
+                **(here if address is None else {"address": address}),
+                runtime_env=found,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
             )
         except (OSError, RuntimeError, ValueError) as error:
             where = "" if address is None else f" --address={address}"
@@ -137,31 +142,32 @@ def _trainable(folder: SweepFolder, command: Sequence[str], trials: Sequence[Tri
     """Return what Ray Tune runs: a trial, whose steps are the evaluations of a process of scripts.train."""
     from ray import tune
 
+    here = Path.cwd()  # a trial is in another folder
+
     class Run(tune.Trainable):
         def setup(self, config: dict[str, Any]) -> None:
             self._trial = trials[config["place"]]
             self._told = 0
-            self._process: subprocess.Popen[bytes] | None = None
+            self._child: Child | None = None
+            while folder.is_open(self._trial) and not folder.is_free(self._trial):
+                time.sleep(_PAUSE)  # one of a sweep that was killed saves its state there
             if folder.is_open(self._trial):
-                while not folder.is_free(self._trial):  # one of a sweep that was killed saves its state there
-                    time.sleep(_PAUSE)
                 run, log = folder.run(self._trial), folder.log(self._trial)
-                self._process = child.start(command, self._trial, run, log, threads)
+                self._child = Child(command, self._trial, run, log, threads, here)
 
         def step(self) -> dict[str, Any]:
             """Wait for the next evaluation and return it; the last comes when the process has ended."""
             while True:
-                status = 0 if self._process is None else self._process.poll()
+                status = 0 if self._child is None else self._child.status()
                 told, records = self._told, read_metrics(folder.run(self._trial) / METRICS)
                 validations = [line for line in records if line["split"] == "validation"]
                 last = status is not None and told + 1 >= len(validations)
-                if status is not None and status and last and status not in child.INTERRUPTED:
-                    folder.end(self._trial, "failed", child.reason(status, folder.log(self._trial)))
                 # One that is the newest may be the last of all: the next line or the end of the process will tell.
                 if last or told + 1 < len(validations) or (told < len(validations) and not self._is_last(records)):
                     self._told += 1
                     accuracy = validations[told]["accuracy"] if told < len(validations) else 0.0
-                    return {_METRIC: accuracy, "done": last, _BY_ITSELF: last}
+                    reason = self._child.reason() if last and self._child is not None else ""
+                    return {_METRIC: accuracy, "done": last, _BY_ITSELF: last, _REASON: reason}
                 time.sleep(_PAUSE)
 
         def _is_last(self, records: list[dict[str, Any]]) -> bool:
@@ -170,8 +176,8 @@ def _trainable(folder: SweepFolder, command: Sequence[str], trials: Sequence[Tri
             return records[-1]["step"] == Timetable(run.config, images).total
 
         def cleanup(self) -> None:
-            if self._process is not None:
-                child.stop(self._process)
+            if self._child is not None:
+                stop([self._child])
 
     return Run
 
@@ -189,7 +195,14 @@ def _teller(folder: SweepFolder, trials: Sequence[Trial], signals: Signals, say:
                 validations = folder.outcome(own).validations
                 at = validations[result["training_iteration"] - 1]["step"]
                 folder.end(own, "stopped", f"by ASHA after step {at:,}")
-            say(f"{own.name}: {folder.outcome(own).in_words}")
+            reason = result.get(_REASON)
+            say(f"{own.name}: {folder.fail(own, reason) if reason else folder.outcome(own).in_words}")
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            own, lines = of[trial.config["place"]], ["without a word"]
+            with contextlib.suppress(OSError, TypeError):  # there is no such file
+                lines = [line for line in Path(trial.error_file).read_text().splitlines() if line.strip()]
+            say(f"{own.name}: {folder.fail(own, f'Ray has lost it ({lines[-1].strip()}); {AGAIN}')}")
 
         def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
             if signals.number:

@@ -1,6 +1,7 @@
 """A sweep in this process: runs that differ in numbers alone train together, group after group."""
 
 import json
+import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from train.sweep.folder import InterruptedSweep, SweepFolder
 from train.sweep.together import Entrant
 from train.sweep.trials import Trial, config_of
 
+# Seconds between two looks at folders that another process writes into.
+_PAUSE = 0.05
+
 
 def run(folder: SweepFolder, config: ConfigDict, trials: Sequence[Trial], say: Callable[[str], None]) -> None:
     """Train what is left of the trials.
@@ -30,19 +34,33 @@ def run(folder: SweepFolder, config: ConfigDict, trials: Sequence[Trial], say: C
     Raises:
       InterruptedSweep: a signal has come; all states are saved.
     """
+    while left := [trial for trial in trials if folder.is_open(trial) and trial.name not in folder.left_open]:
+        free = [trial for trial in left if folder.is_free(trial)]
+        signal = _train(folder, config, free, say)
+        if signal:
+            ended = sum(not folder.is_open(trial) for trial in trials)
+            raise InterruptedSweep(folder.path, ended, len(trials), signal)
+        if not free:
+            time.sleep(_PAUSE)
+
+
+def _train(folder: SweepFolder, config: ConfigDict, trials: Sequence[Trial], say: Callable[[str], None]) -> int:
+    """Train all of the trials; return the number of a signal that has come, or 0."""
     by_name = {trial.name: trial for trial in trials}
 
     def failed(name: str, reason: str) -> None:
-        folder.end(by_name[name], "failed", reason)
-        say(f"{name}: failed: {reason}")
+        say(f"{name}: {folder.fail(by_name[name], reason)}")
 
     groups = _Groups()
-    for trial in filter(folder.is_open, trials):
+    for trial in trials:
         try:
             groups.add(trial, config_of(config, trial), folder.run(trial))
         except UserError as error:
             failed(trial.name, str(error))
-    for number, (keys, entrants) in enumerate(groups.all(), start=1):
+    for number, (keys, every) in enumerate(groups.all(), start=1):
+        entrants = [entrant for entrant in every if folder.is_open(by_name[entrant.name])]
+        if not entrants:  # another launch has ended them meanwhile
+            continue
         say(
             f"group {number} of {len(groups.all())}: {len(entrants)} runs in one program, whose arguments are "
             + ", ".join(("the seed", "the learning rate by step", *keys))
@@ -51,12 +69,12 @@ def run(folder: SweepFolder, config: ConfigDict, trials: Sequence[Trial], say: C
             signal = together.train(entrants, keys, groups.data(entrants[0]), failed)
         except UserError as error:  # of all of them: of one, it would have been told
             for entrant in entrants:
-                if folder.is_open(by_name[entrant.name]):
+                if folder.is_open(by_name[entrant.name]) and entrant.name not in folder.left_open:
                     failed(entrant.name, str(error))
             continue
         if signal:
-            ended = sum(not folder.is_open(trial) for trial in trials)
-            raise InterruptedSweep(folder.path, ended, len(trials), signal)
+            return signal
+    return 0
 
 
 class _Groups:

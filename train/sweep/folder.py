@@ -12,14 +12,14 @@
 import contextlib
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from train import settings
-from train.errors import UserError
+from train.errors import AGAIN, UserError
 from train.run import METRICS, RESULT, lock, read_metrics, to_json, write_whole
 from train.signals import InterruptedRun, signal_name
 from train.sweep.trials import Trial
@@ -77,10 +77,14 @@ class SweepFolder:
 
     Args:
       path: the folder, that `create` has made.
+
+    Attributes:
+      left_open: by name, why runs of this launch have no end, though they do not run any more.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.left_open: dict[str, str] = {}
 
     @classmethod
     def create(cls, path: Path, config: ConfigDict) -> "SweepFolder":
@@ -95,13 +99,15 @@ class SweepFolder:
         """
         base = path / BASE
         try:
-            if base.exists():
-                _must_be(path, settings.from_json(base.read_text()), config)
-                return cls(path)
-            if path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
-                raise UserError(f"{path}: holds files that are no sweep's; choose another --workdir")
             path.mkdir(parents=True, exist_ok=True)
-            write_whole(base, settings.to_json(config))
+            # In this order: another launch may be making it, and base.json comes first.
+            if any(not entry.name.startswith(".") for entry in path.iterdir()) and not base.exists():
+                raise UserError(f"{path}: holds files that are no sweep's; choose another --workdir")
+            with _alone(path):
+                if base.exists():
+                    _must_be(path, settings.from_json(base.read_text()), config)
+                else:
+                    write_whole(base, settings.to_json(config))
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --workdir") from error
         except ValueError as error:
@@ -124,6 +130,17 @@ class SweepFolder:
         self._ended(trial).parent.mkdir(exist_ok=True)
         write_whole(self._ended(trial), to_json({"status": status, "reason": reason}))
 
+    def fail(self, trial: Trial, reason: str) -> str:
+        """Write down that a trial has failed, and say so in words.
+
+        But a trial whose reason says AGAIN stays open: it has failed for something that is not its own.
+        """
+        if AGAIN in reason:
+            self.left_open[trial.name] = reason
+            return f"unfinished: {reason}"
+        self.end(trial, "failed", reason)
+        return f"failed: {reason}"
+
     def forget_failure(self, trial: Trial) -> None:
         """Let a trial that has failed be run again."""
         if self.outcome(trial).status == "failed":
@@ -138,19 +155,42 @@ class SweepFolder:
         run = self.run(trial)
         records = read_metrics(run / METRICS)
         step = records[-1]["step"] if records else 0
-        try:
-            if (run / RESULT).exists():
-                return Outcome("finished", "", step, json.loads((run / RESULT).read_text()), records)
-            if self._ended(trial).exists():
-                ended = json.loads(self._ended(trial).read_text())
-                return Outcome(ended["status"], ended["reason"], step, None, records)
-        except ValueError as error:
-            raise UserError(f"{run}: {RESULT} or {self._ended(trial)} cannot be read ({error})") from error
+        if (run / RESULT).exists():
+            return Outcome("finished", "", step, _read(run / RESULT, "test", "test_split", "seconds"), records)
+        if self._ended(trial).exists():
+            ended = _read(self._ended(trial), "status", "reason")
+            return Outcome(ended["status"], ended["reason"], step, None, records)
         return Outcome("unfinished" if run.exists() else "waiting", "", step, None, records)
 
     def is_open(self, trial: Trial) -> bool:
         """Whether a trial is still to be run, or to be gone on with."""
         return not (self.run(trial) / RESULT).exists() and not self._ended(trial).exists()
+
+    def check_ends(self, trials: Sequence[Trial], runs: Sequence[Mapping[str, Any]]) -> None:
+        """Make sure that all has come to a good end.
+
+        Args:
+          trials: of this launch.
+          runs: of `sweep.json`, all of the sweep.
+
+        Raises:
+          UserError: a run has failed, or a trial of this launch has no end.
+        """
+        failed = [f"{run['name']}: {run['reason']}" for run in runs if run["status"] == "failed"]
+        left = [
+            f"{trial.name}: {self.left_open.get(trial.name, 'it has not run')}"
+            for trial in trials
+            if self.is_open(trial)
+        ]
+        wrong = []
+        if failed:
+            wrong.append(f"{len(failed)} of {len(runs)} runs failed ({failed[0]}); --retry_failed runs them again")
+        if left:
+            wrong.append(
+                f"{len(left)} of {len(trials)} runs have no end ({left[0]}); the same command goes on with them"
+            )
+        if wrong:
+            raise UserError("; ".join(wrong))
 
     def is_free(self, trial: Trial) -> bool:
         """Whether no process writes into a trial's run folder: one of a sweep that was killed may still save there."""
@@ -165,9 +205,7 @@ class SweepFolder:
     @contextlib.contextmanager
     def table(self) -> Iterator[None]:
         """Wait until no other process reads outcomes and writes what came of them: so the last has seen all ends."""
-        with (self.path / ".table").open("w") as file:
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with _alone(self.path):
             yield
 
     @contextlib.contextmanager
@@ -179,6 +217,30 @@ class SweepFolder:
         """
         with lock(self.path / f".{name}"):
             yield
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until no other process is here with this folder."""
+    with (path / ".table").open("a") as file:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _read(path: Path, *keys: str) -> dict[str, Any]:
+    """Return what a JSON file holds.
+
+    Raises:
+      UserError: it is no object with these keys.
+    """
+    try:
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict) or not found.keys() >= set(keys):
+            raise ValueError(f"must be an object with {', '.join(keys)}")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); without it, the same command runs it again") from error
+    return found
 
 
 def _must_be(path: Path, there: ConfigDict, here: ConfigDict) -> None:

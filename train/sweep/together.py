@@ -16,7 +16,7 @@ from train import devices, environment, settings
 from train.data.examples import Examples
 from train.data.order import batch_indices
 from train.data.roles import Dataset
-from train.errors import NotFiniteError, UserError
+from train.errors import AGAIN, NotFiniteError, UserError
 from train.evaluate import make_run_evaluator
 from train.prepare import check_batch
 from train.progress import Display
@@ -124,7 +124,7 @@ def train(
       The number of a signal that has come, with all states saved; 0 where all is done.
 
     Raises:
-      UserError: a folder holds another run, or cannot be written.
+      UserError: their config and data do not go together, or a folder cannot be written.
     """
     programs = Programs(entrants, keys, data, vectorised)
     timetable, config = programs.timetable, programs.config
@@ -139,14 +139,23 @@ def train(
             if schedule not in tables:
                 tables[schedule] = traced.rates(entrant.config, timetable)
             by_step = tables[schedule]
-            member = Member(entrant.path, entrant.config, about, timetable, by_step, len(entrants))
-            members[entrant.name] = stack.enter_context(member)
-            member.begin(programs.begin(entrant.config, by_step))
-        first = member.first
+            try:
+                member = stack.enter_context(
+                    Member(entrant.path, entrant.config, about, timetable, by_step, len(entrants))
+                )
+                if member.first != next(iter(members.values()), member).first:
+                    raise UserError(f"{entrant.path}: another process has trained it meanwhile; {AGAIN}")
+                member.begin(programs.begin(entrant.config, by_step))
+                members[entrant.name] = member
+            except UserError as error:  # of this one alone
+                failed(entrant.name, str(error))
+        if not members:
+            return signals.number
+        first = next(iter(members.values())).first
         display = stack.enter_context(Display(first, timetable.total, config.train.epochs))
-        values = {entrant.name: jax.device_put(programs.values(entrant.config)) for entrant in entrants}
+        values = {name: jax.device_put(programs.values(member.config)) for name, member in members.items()}
         by_steps = {name: jnp.asarray(member.rates) for name, member in members.items()}
-        seeds = {entrant.name: int(entrant.config.seed) for entrant in entrants}
+        seeds = {name: int(member.config.seed) for name, member in members.items()}
 
         def each(work: Callable[..., object], *arguments: Any) -> None:
             """Do it with every run; one that fails leaves the others."""
@@ -183,12 +192,13 @@ def train(
             # Who asks for more checkpoints than the last and the best gets them when scripts.train would write them.
             wanted = config.checkpoint.keep > 1 or config.checkpoint.every_steps > 0
             pause = time.monotonic() - saved >= _PAUSE
-            if last or signals.number or (timetable.saves(step) and (wanted or pause)):
+            number = signals.asked(step)  # once: a signal that comes behind this waits for the next step
+            if last or number or (timetable.saves(step) and (wanted or pause)):
                 each(Member.save, step)
                 saved = time.monotonic()
-            if signals.number:
+            if number:
                 each(Member.wait)
-                return signals.number
+                return number
         each(Member.finish, evaluate, data, programs.compile_seconds, programs.mesh)
         return signals.number
 

@@ -12,7 +12,7 @@ from train import settings
 from train.errors import UserError
 from train.sweep.ranges import Ranges
 
-# A file's name may have 255 bytes, and others are made of it.
+# A file's name may have 255 bytes, and others are made of it. Names are ASCII, of a byte each.
 _LONGEST = 120
 
 
@@ -91,7 +91,7 @@ def as_text(value: Any) -> str:
 def _name(values: Mapping[str, Any]) -> str:
     short = short_names(list(values))
     whole = "--".join(f"{short[key]}={as_text(value)}" for key, value in values.items())
-    name = re.sub(r"[^\w.=+-]", "_", whole)
+    name = re.sub(r"[^\w.=+-]", "_", whole, flags=re.ASCII)
     if name == whole and len(name) <= _LONGEST:
         return name
     # Paths and long lists: what the name cannot hold, a digest tells apart.

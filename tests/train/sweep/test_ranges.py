@@ -102,6 +102,8 @@ def test_names_are_files_and_tell_apart_what_they_cannot_hold(tmp_path: Path) ->
         "1-2",
         "a",
     ]
+    (name,) = {trial.name for trial in trials(written(tmp_path, f'[grid]\ndataset.source = ["idx:{"ö" * 200}"]'))}
+    assert len(name.encode()) <= 120
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """Runs that train together are the runs that they would be alone."""
 
+import contextlib
+import itertools
 import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from train.data import dataset
 from train.devices import make_mesh
 from train.errors import UserError
 from train.evaluate import evaluate_run
-from train.run import METRICS, RunFolder, read_metrics
+from train.run import METRICS, RunFolder, lock, read_metrics
 from train.sweep import by_vmap, together, traced
 from train.sweep.figures import collect
 from train.sweep.folder import InterruptedSweep, SweepFolder
@@ -209,6 +212,31 @@ def test_a_sweep_that_was_stopped_goes_on_and_repeats_nothing(config: ConfigDict
     same(folder.run(every[0]), tmp_path / "alone")
 
 
+class LateSignal(contextlib.nullcontext[Any]):
+    """A signal that comes between the first look at it and the second."""
+
+    def __init__(self) -> None:
+        super().__init__(self)
+        self._looks = itertools.count()
+
+    @property
+    def number(self) -> int:
+        return signal.SIGTERM if next(self._looks) else 0
+
+    def asked(self, step: int) -> int:
+        return self.number
+
+
+def test_a_signal_that_comes_late_in_a_step_is_heeded_after_the_next(
+    config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together, "Signals", LateSignal)
+    folder, every = SweepFolder.create(tmp_path, config), trials(grid(seed=(0,)))
+    with pytest.raises(InterruptedSweep):
+        by_vmap.run(folder, config, every, lambda line: None)
+    assert (folder.run(every[0]) / "checkpoints" / "2").is_dir()
+
+
 def test_a_folder_holds_one_sweep(config: ConfigDict, tmp_path: Path) -> None:
     folder = SweepFolder.create(tmp_path / "sweep", config)
     other = fresh(config, batch_size=32)
@@ -227,3 +255,62 @@ def test_what_cannot_be_trained_together_says_so(config: ConfigDict, tmp_path: P
     config.transfer.mode, config.transfer.weights = "finetune", "runs/another"
     folder, every, _ = swept(config, grid(seed=(0,)), tmp_path)
     assert folder.outcome(every[0]).reason.endswith("begin from scratch; try --by=processes")
+
+
+def test_one_that_cannot_begin_leaves_the_others_alone(config: ConfigDict, tmp_path: Path) -> None:
+    config.train.epochs = 1.0
+    folder, every = SweepFolder.create(tmp_path, config), trials(grid(seed=(0, 1, 2)))
+    foreign, busy = folder.run(every[0]), folder.run(every[1])
+    foreign.mkdir(parents=True)
+    (foreign / "notes.txt").write_text("mine")
+    lines = list[str]()
+    with lock(busy), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder, "is_free", lambda trial: True)  # somebody has come in between
+        by_vmap.run(folder, config, every, lines.append)
+    assert [folder.outcome(trial).status for trial in every] == ["failed", "waiting", "finished"]
+    assert folder.outcome(every[0]).reason.startswith(f"{foreign}: holds files that are no run's")
+    assert any(line.startswith(f"seed=1: unfinished: {busy}: another process writes there") for line in lines)
+    with pytest.raises(UserError, match=r"1 of 3 runs have no end \(seed=1: .*another process writes there"):
+        folder.check_ends(every, [])
+
+
+def test_a_folder_that_another_process_writes_into_is_waited_for(config: ConfigDict, tmp_path: Path) -> None:
+    config.train.epochs = 1.0
+    folder, every = SweepFolder.create(tmp_path, config), trials(grid(seed=(0, 1)))
+
+    def hold() -> None:
+        with lock(folder.run(every[0])):
+            held.set()
+            while folder.is_open(every[1]):
+                time.sleep(0.01)
+
+    held = threading.Event()
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    by_vmap.run(folder, config, every, lambda line: None)
+    holder.join()
+    assert [folder.outcome(trial).status for trial in every] == ["finished", "finished"]
+
+
+def test_what_is_said_to_come_out_to_the_bit_does(config: ConfigDict, tmp_path: Path) -> None:
+    if jax.default_backend() != "cpu":
+        pytest.skip("it is said of CPUs")
+    config.augment.rotate, config.train.ema, config.optimizer.clip_norm = 5.0, 0.9, 1.0
+    config.schedule.name = "cosine"
+    other = {"augment.rotate": 10.0, "train.ema": 0.99, "optimizer.clip_norm": 0.3, "optimizer.weight_decay": 1e-2}
+    other |= {"seed": 3, "schedule.learning_rate": 0.02, "optimizer.momentum": 0.8}
+    config.optimizer.weight_decay, config.optimizer.momentum = 1e-3, 0.9
+    here = {key: value for key, value in settings.leaves(config) if key in other}
+    every = [Trial("one", here), Trial("other", other)]
+    folder, lines = SweepFolder.create(tmp_path / "sweep", config), list[str]()
+    by_vmap.run(folder, config, every, lines.append)
+    assert lines[0].startswith("group 1 of 1: 2 runs")
+    for trial in every:
+        loop.train(config_of(config, trial), tmp_path / trial.name)
+        paths = folder.run(trial), tmp_path / trial.name
+        networks = [jax.tree.leaves(load_network(RunFolder(path), make_mesh(1))[1:]) for path in paths]
+        for ours, theirs in zip(*networks, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        losses = [[line["loss"] for line in read_metrics(path / METRICS)] for path in paths]
+        assert losses[0] == losses[1]

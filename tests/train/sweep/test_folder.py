@@ -1,0 +1,40 @@
+"""The folder of a sweep: many launches make it at once, and what is damaged in it is named."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from tests.conftest import fresh
+from train.errors import UserError
+from train.sweep.folder import SweepFolder
+from train.sweep.trials import Trial
+
+TRIAL = Trial("seed=0", {"seed": 0})
+
+
+def test_array_jobs_make_a_folder_together(config: ConfigDict, tmp_path: Path) -> None:
+    together = threading.Barrier(8)
+
+    def create(path: Path) -> None:
+        together.wait()
+        SweepFolder.create(path, config)
+
+    with ThreadPoolExecutor(8) as jobs:
+        for attempt in range(5):
+            list(jobs.map(create, [tmp_path / str(attempt)] * 8))
+    with pytest.raises(UserError, match="holds a sweep of another config"):
+        SweepFolder.create(tmp_path / "0", fresh(config, batch_size=32))
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "3", '{"status": "failed"}', "{", "\xff"])
+def test_a_damaged_end_is_named(config: ConfigDict, tmp_path: Path, text: str) -> None:
+    folder = SweepFolder.create(tmp_path / "w", config)
+    ends = (folder.path / "ended" / "seed=0.json", folder.run(TRIAL) / "result.json")
+    for end in ends:
+        end.parent.mkdir(parents=True)
+        end.write_text(text, encoding="latin-1")
+        with pytest.raises(UserError, match=rf"{end.name}: cannot be read \(.*; without it, the same command runs it"):
+            folder.outcome(TRIAL)
