@@ -1,14 +1,17 @@
 """Checkpoints of a run: where it stands, and where it was best. Orbax writes them while training goes on.
 
-A checkpoint appears whole or not at all: Orbax renames its folder when everything is in it. What is frozen lies beside
-them, once.
+A checkpoint appears whole or not at all: Orbax renames its folder when everything is in it. Its checksums tell whether
+what is read is what was written. What is frozen lies beside them, once.
 """
 
 import contextlib
 import errno
+import json
 import os
 import re
 import shutil
+import zlib
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,6 +27,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from train import devices, hosts, network
+from train.checksums import checksums
 from train.errors import AGAIN, NotFiniteError, UserError
 from train.network import PyTree
 from train.run import RunFolder
@@ -136,7 +140,7 @@ class Checkpoints:
                 args=ocp.args.Composite(
                     network=ocp.args.StandardSave(network_of(state)),
                     optimizer=ocp.args.StandardSave({"optimizer": state.optimizer}),
-                    progress=ocp.args.JsonSave(progress),
+                    progress=_progress(progress, network_of(state), state.optimizer),
                 ),
                 metrics=validation,
             )
@@ -152,7 +156,8 @@ class Checkpoints:
         # Orbax copies NumPy's arrays, and jax's not.
         network = jax.device_put({"params": params, "stats": stats, "ema": {}}, jax.devices("cpu")[0])
         try:
-            self._manager.save(0, args=ocp.args.Composite(network=ocp.args.StandardSave(network)))
+            items = {"network": ocp.args.StandardSave(network), "progress": _progress({}, network, {})}
+            self._manager.save(0, args=ocp.args.Composite(**items))
         except Exception as error:  # as in `save`
             raise self._cannot_write(error) from error
 
@@ -208,15 +213,38 @@ class Checkpoints:
         Raises:
           UserError: the checkpoint cannot be read.
         """
-        restored = self._restore(
+        restored, progress = self._restore(
             step,
             network=ocp.args.StandardRestore(network_of(state)),
             optimizer=ocp.args.StandardRestore({"optimizer": state.optimizer}),
-            progress=ocp.args.JsonRestore(),
         )
         taken = devices.put(np.asarray(step, state.step.dtype), state.step.sharding)
         optimizer = restored.optimizer["optimizer"]
-        return State(taken, state.seed, **restored.network, frozen=state.frozen, optimizer=optimizer), restored.progress
+        return State(taken, state.seed, **restored.network, frozen=state.frozen, optimizer=optimizer), progress
+
+    def restore_newest(self, state: State) -> tuple[int, State, dict[str, Any]] | None:
+        """Return the newest checkpoint that can be read, as its step and what `restore` returns; None if there is none.
+
+        Those that cannot are named, and put into the folder `damaged` beside `checkpoints`.
+
+        Raises:
+          UserError: there are some and none can be read; or hosts share the run, for what one cannot read another may.
+        """
+        damaged = self.path.parent / "damaged"
+        for step in reversed(self.steps()):
+            try:
+                return step, *self.restore(step, state)
+            except _Unreadable as error:
+                if hosts.count() > 1:
+                    raise
+                damaged.mkdir(exist_ok=True)
+                shutil.rmtree(damaged / str(step), ignore_errors=True)
+                (self.path / str(step)).rename(damaged / str(step))
+                self._manager.reload()
+                print(f"{error.reason}; it lies in {damaged} now", flush=True)
+                if self.latest() is None:
+                    raise UserError(f"{self.path}: there is no other; the same command begins again") from error
+        return None
 
     def restore_network(self, step: int, like: PyTree) -> PyTree:
         """Return params, stats and ema of a step, a dict with shapes and places as in `like`.
@@ -224,16 +252,15 @@ class Checkpoints:
         Raises:
           UserError: the checkpoint cannot be read.
         """
-        return self._restore(step, network=ocp.args.StandardRestore(like)).network
+        return self._restore(step, network=ocp.args.StandardRestore(like))[0].network
 
-    def _restore(self, step: int, **items: Any) -> Any:
+    def _restore(self, step: int, **items: Any) -> tuple[Any, dict[str, Any]]:
+        """Return the items of a checkpoint, and the progress saved with them."""
         try:
-            return self._manager.restore(step, args=ocp.args.Composite(**items))
+            restored = self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore(), **items))
+            return restored, _checked(restored, items)
         except Exception as error:  # whatever a damaged file makes Orbax and tensorstore raise
-            raise UserError(
-                f"{self.path / str(step)}: the checkpoint cannot be read ({_reason(error)}); "
-                "without this folder, the run goes on from the checkpoint before it, or begins again"
-            ) from error
+            raise _Unreadable(f"{self.path / str(step)}: the checkpoint cannot be read ({_reason(error)})") from error
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -250,6 +277,45 @@ class Checkpoints:
             return
         for unfinished in self.path.glob("*.orbax-checkpoint-tmp"):
             shutil.rmtree(unfinished, ignore_errors=True)
+
+
+class _Unreadable(UserError):
+    """A checkpoint that cannot be read.
+
+    Attributes:
+      reason: without what to do.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"{reason}; without this folder, the run goes on from the checkpoint before it, or begins again"
+        )
+        self.reason = reason
+
+
+def _progress(progress: dict[str, Any], network: PyTree, optimizer: PyTree) -> ocp.args.JsonSave:
+    """Return what is saved beside the arrays: progress, and what tells whether any of it has changed."""
+    sums = {"network": checksums(network), "optimizer": checksums(optimizer)}
+    return ocp.args.JsonSave({"progress": progress, "checksums": sums, "crc32": _crc32(progress, sums)})
+
+
+def _crc32(*values: Any) -> int:
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())
+
+
+def _checked(restored: Any, items: Collection[str]) -> dict[str, Any]:
+    """Return the progress of a checkpoint whose items have been read, and are as they were written.
+
+    Raises:
+      ValueError: they are not.
+    """
+    progress, sums = restored.progress["progress"], restored.progress["checksums"]
+    if _crc32(progress, sums) != restored.progress["crc32"]:
+        raise ValueError("bytes of its progress have changed since it was written")
+    for item in items:
+        if checksums(restored[item]) != sums[item]:
+            raise ValueError(f"bytes of its {item} have changed since it was written")
+    return progress
 
 
 @jax.jit

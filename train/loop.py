@@ -144,16 +144,16 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> di
         # A signal ends this at once: what is stored of activations is not lost, and there is no step to save yet.
         beginning = begin(config, data, folder, checkpoints, mesh)
         data = beginning.data
-        first = checkpoints.latest() or 0
-        with listen(first) as signals:
+        with listen() as signals:
             prepared = prepare(config, data.train.total, mesh, given=beginning.given)
             timetable, schedule, state, train_step, compile_seconds = prepared
             beginning = beginning._replace(given=None)  # it lies on the devices now, and is not wanted twice
             learning_rate = jax.jit(schedule)
             evaluate = make_run_evaluator(config, mesh)
+            first: int = 0
             progress: dict[str, Any] = {"seconds": 0.0, "sums": None}
-            if first:
-                state, progress = checkpoints.restore(first, state)
+            if newest := checkpoints.restore_newest(state):
+                first, state, progress = newest
                 print(f"resuming after step {first:,} of {timetable.total:,}", flush=True)
 
             def seconds() -> float:
@@ -184,7 +184,9 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> di
                         with meter.paused():
                             validation = evaluate(state, data.validation)
                             display.validation(record("validation", step, validation))
-                    number = signals.asked(step)  # once: a signal that comes behind this waits for the next step
+                    number = signals.asked(
+                        step - first
+                    )  # once: a signal that comes behind this waits for the next step
                     if timetable.saves(step) or number:
                         with meter.paused() as sums:
                             if log:

@@ -43,7 +43,7 @@ class Signals:
     def __init__(self) -> None:
         self.number = 0
 
-    def asked(self, _step: int) -> int:
+    def asked(self, taken: int) -> int:
         """Return the number of the signal that has come, or 0."""
         return self.number
 
@@ -68,19 +68,17 @@ class SignalToAny:
 
     jax takes the signal from the beginning of its service on, so this replaces no handler. Word goes round in the
     background, and costs a step nothing; the processes then stop after the step behind the last that one has reached.
-
-    Args:
-      first: the step that training begins after. jax counts from 1, also where a run resumes.
     """
 
-    def __init__(self, first: int) -> None:
-        self._first = first
+    def asked(self, taken: int) -> int:
+        """Return SIGTERM's number if this is the step, or 0; all processes ask after every step.
 
-    def asked(self, step: int) -> int:
-        """Return SIGTERM's number if this is the step, or 0; all processes ask after every step."""
-        return signal.SIGTERM if multihost_utils.reached_preemption_sync_point(step - self._first) else 0
+        Args:
+          taken: steps of this launch so far: jax counts from 1, also where a run resumes.
+        """
+        return signal.SIGTERM if multihost_utils.reached_preemption_sync_point(taken) else 0
 
 
-def listen(first: int) -> contextlib.AbstractContextManager[Signals | SignalToAny]:
-    """Return what notes signals to a run that begins after the step `first`."""
-    return Signals() if hosts.count() == 1 else contextlib.nullcontext(SignalToAny(first))
+def listen() -> contextlib.AbstractContextManager[Signals | SignalToAny]:
+    """Return what notes signals to a run."""
+    return Signals() if hosts.count() == 1 else contextlib.nullcontext(SignalToAny())

@@ -1,0 +1,128 @@
+"""Checkpoints whose bytes have changed are found, and the newest that has not is gone on with."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ml_collections import ConfigDict
+
+from tests.conftest import fresh
+from train import devices, loop
+from train.checkpoints import Checkpoints, load_network
+from train.checksums import checksums
+from train.errors import UserError
+from train.run import METRICS, RESULT, RunFolder
+
+KINDS = {"float32": np.uint32, "bfloat16": np.uint16, "int32": np.uint32, "uint8": np.uint8}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(sorted(KINDS)),
+    st.sampled_from([(), (1,), (7,), (3, 5), (2, 3, 4)]),
+    st.integers(0, 2**32 - 1),
+    st.data(),
+)
+def test_a_bit_that_has_changed_shows(kind: str, shape: tuple[int, ...], seed: int, data: st.DataObject) -> None:
+    bits = np.random.default_rng(seed).integers(0, np.iinfo(KINDS[kind]).max, shape or (1,), KINDS[kind], endpoint=True)
+    changed = bits.copy()
+    place = data.draw(st.integers(0, bits.size - 1))
+    changed.flat[place] ^= KINDS[kind](1) << KINDS[kind](data.draw(st.integers(0, bits.itemsize * 8 - 1)))
+    one, other = (jnp.asarray(array.view(jnp.dtype(kind)).reshape(shape)) for array in (bits, changed))
+    assert checksums({"a": one}) != checksums({"a": other})
+    assert checksums({"a": one}) == checksums({"a": jnp.array(one)})
+
+
+def test_places_count_and_nothing_is_nothing() -> None:
+    array = jnp.arange(6.0).reshape(2, 3)
+    assert checksums([array]) != checksums([array[:, ::-1]])
+    assert checksums({}) == []
+    assert checksums([jnp.zeros((0, 3)), array, jnp.array([True, False])]) == [0, *checksums([array]), 1]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ConfigDict]:
+    """A run of three epochs with a checkpoint of each."""
+    from tests.conftest import config
+
+    experiment = config.__wrapped__()
+    experiment.checkpoint.keep = 3
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    loop.train(fresh(experiment), folder)
+    return folder, experiment
+
+
+@pytest.fixture
+def run(finished: tuple[Path, ConfigDict], tmp_path: Path) -> tuple[Path, ConfigDict]:
+    """A copy of it that lacks the end."""
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / RESULT).unlink()
+    return tmp_path / "run", finished[1]
+
+
+def data_files(checkpoint: Path, item: str) -> list[Path]:
+    files = [path for path in (checkpoint / item).rglob("*") if path.is_file() and path.parent.name == "d"]
+    return sorted(files, key=lambda path: path.stat().st_size)
+
+
+def flip(path: Path, share: float, bit: int = 3) -> None:
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * share)] ^= 1 << bit
+    path.write_bytes(data)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a byte of the network": lambda step: flip(data_files(step, "network")[-1], 0.5),
+    "a byte of the optimizer": lambda step: flip(data_files(step, "optimizer")[-1], 0.4),
+    "a byte of its progress": lambda step: flip(step / "progress" / "metadata", 0.9),
+    "cut off": lambda step: data_files(step, "network")[-1].write_bytes(b""),
+    "a file gone": lambda step: data_files(step, "optimizer")[-1].unlink(),
+    "an item gone": lambda step: shutil.rmtree(step / "network"),
+    "no progress": lambda step: (step / "progress" / "metadata").write_text("{}"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_the_newest_good_one_is_gone_on_with(
+    what: str, run: tuple[Path, ConfigDict], finished: tuple[Path, ConfigDict], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, config = run
+    with Checkpoints(folder, 3, read_only=True) as checkpoints:
+        before, newest = checkpoints.steps()[-2:]
+    DAMAGE[what](folder / "checkpoints" / str(newest))
+    loop.train(fresh(config), folder)
+    said = capsys.readouterr().out
+    assert f"{folder}/checkpoints/{newest}: the checkpoint cannot be read" in said
+    assert f"resuming after step {before}" in said
+    assert [path.name for path in (folder / "damaged").iterdir()] == [str(newest)]
+    mesh = devices.make_mesh(1)
+    (_, *one), (_, *other) = (load_network(RunFolder(path), mesh, newest) for path in (folder, finished[0]))
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+    lines = [[json.loads(line)["loss"] for line in (path / METRICS).open()] for path in (folder, finished[0])]
+    assert lines[0] == lines[1]
+
+
+def test_where_none_can_be_read_a_line_says_so_and_the_run_begins_again(run: tuple[Path, ConfigDict]) -> None:
+    folder, config = run
+    for checkpoint in (folder / "checkpoints").glob("[0-9]*"):
+        flip(data_files(checkpoint, "network")[-1], 0.5)
+    with pytest.raises(UserError, match="there is no other; the same command begins again"):
+        loop.train(fresh(config), folder)
+    loop.train(fresh(config), folder)
+    assert (folder / RESULT).exists()
+
+
+def test_a_changed_network_is_not_evaluated(run: tuple[Path, ConfigDict]) -> None:
+    folder, _ = run
+    with Checkpoints(folder, 3, read_only=True) as checkpoints:
+        best = checkpoints.best()
+    flip(data_files(folder / "checkpoints" / str(best), "network")[-1], 0.3)
+    with pytest.raises(UserError, match="bytes of its network have changed since it was written"):
+        load_network(RunFolder(folder), devices.make_mesh(1))
