@@ -184,9 +184,7 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> di
                         with meter.paused():
                             validation = evaluate(state, data.validation)
                             display.validation(record("validation", step, validation))
-                    number = signals.asked(
-                        step - first
-                    )  # once: a signal that comes behind this waits for the next step
+                    number = signals.asked(step - first)  # once: one that comes behind this waits for the next step
                     if timetable.saves(step) or number:
                         with meter.paused() as sums:
                             if log:

@@ -1,6 +1,5 @@
 """Checkpoints whose bytes have changed are found, and the newest that has not is gone on with."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from train import devices, loop
 from train.checkpoints import Checkpoints, load_network
 from train.checksums import checksums
 from train.errors import UserError
-from train.run import METRICS, RESULT, RunFolder
+from train.run import METRICS, RESULT, RunFolder, read_metrics
 
 KINDS = {"float32": np.uint32, "bfloat16": np.uint16, "int32": np.uint32, "uint8": np.uint8}
 
@@ -105,7 +104,7 @@ def test_the_newest_good_one_is_gone_on_with(
     mesh = devices.make_mesh(1)
     (_, *one), (_, *other) = (load_network(RunFolder(path), mesh, newest) for path in (folder, finished[0]))
     jax.tree.map(np.testing.assert_array_equal, one, other)
-    lines = [[json.loads(line)["loss"] for line in (path / METRICS).open()] for path in (folder, finished[0])]
+    lines = [[line["loss"] for line in read_metrics(path / METRICS)] for path in (folder, finished[0])]
     assert lines[0] == lines[1]
 
 
