@@ -17,9 +17,7 @@ from types import TracebackType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import orbax.checkpoint as ocp
 from flax import nnx
 from jax.sharding import Mesh
@@ -27,8 +25,8 @@ from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from train import devices, hosts, network
-from train.checksums import checksums
 from train.errors import AGAIN, NotFiniteError, UserError
+from train.integrity import checksums, not_finite
 from train.network import PyTree
 from train.run import RunFolder
 from train.signals import InterruptedRun
@@ -126,8 +124,8 @@ class Checkpoints:
           NotFiniteError: the parameters are not finite; nothing is written, so that what is kept is good.
         """
         step = int(state.step)
-        if not _is_finite(state.params):
-            raise NotFiniteError(f"a parameter after step {step:,} is not finite")
+        if bad := not_finite(state.params):
+            raise NotFiniteError(f"parameters after step {step:,} are not finite: {bad}")
         if step == self.latest():
             return
         try:
@@ -316,11 +314,6 @@ def _checked(restored: Any, items: Collection[str]) -> dict[str, Any]:
         if checksums(restored[item]) != sums[item]:
             raise ValueError(f"bytes of its {item} have changed since it was written")
     return progress
-
-
-@jax.jit
-def _is_finite(params: PyTree) -> jax.Array:
-    return jnp.isfinite(optax.tree.norm(params))
 
 
 def _reason(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from train.data.roles import Dataset
 from train.errors import AGAIN, NotFiniteError, UserError
 from train.evaluate import make_run_evaluator
 from train.feed import training_batches
+from train.integrity import not_finite
 from train.meter import Meter
 from train.prepare import check_batch, prepare
 from train.progress import Display
 from train.report import files as report
 from train.run import CONFIG, ENVIRONMENT, RESULT, MetricsLog, RunFolder, lock, metrics_line, result_of, to_json
 from train.signals import InterruptedRun, listen
+from train.step import State
 from train.transfer import adopting, net_a, table
 from train.transfer.beginning import begin, check_frozen, load_data
 from train.transfer.weights import digests
@@ -171,7 +173,7 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> di
                 _log_of_writer(workdir, first, config) as log,
                 Display(first, timetable.total, config.train.epochs) as display,
                 training_batches(data.train, config, mesh, first, timetable.total) as batches,
-                _one_line_if_not_finite(config, checkpoints),
+                _one_line_if_not_finite(config, checkpoints, lambda: state),
             ):
                 for step, batch in enumerate(batches, start=first + 1):
                     state, metrics = train_step(state, batch)
@@ -198,7 +200,7 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> di
         best = checkpoints.best()
         assert best is not None, "the last step is saved"
         trained = checkpoints.restore_network(best, network_of(state))
-        with _one_line_if_not_finite(config, checkpoints):
+        with _one_line_if_not_finite(config, checkpoints, lambda: state):
             parameters = network.count_parameters(network.describe(config)[1])
             tested = {"test_split": data.test_split, "test": evaluate(state._replace(**trained), data.test)}
             result: dict[str, Any] = {}
@@ -215,13 +217,14 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> di
 
 
 @contextlib.contextmanager
-def _one_line_if_not_finite(config: ConfigDict, checkpoints: Checkpoints) -> Iterator[None]:
+def _one_line_if_not_finite(config: ConfigDict, checkpoints: Checkpoints, state: Callable[[], State]) -> Iterator[None]:
     try:
         yield
     except NotFiniteError as error:
         kept = checkpoints.latest()
         raise UserError(
             f"{error}; "
+            + (f"not finite are now {bad}; " if (bad := not_finite(state().params)) and bad not in str(error) else "")
             + (f"the checkpoint of step {kept:,} is kept" if kept is not None else "there is no checkpoint before it")
             + "; try config.optimizer.clip_norm=1, or a config.schedule.learning_rate "
             f"below {config.schedule.learning_rate:g}"

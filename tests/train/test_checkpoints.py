@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from tests.conftest import fresh
 from train import devices, loop
 from train.checkpoints import Checkpoints, load_network
-from train.checksums import checksums
+from train.integrity import checksums, not_finite
 from train.errors import UserError
 from train.run import METRICS, RESULT, RunFolder, read_metrics
 
@@ -125,3 +125,12 @@ def test_a_changed_network_is_not_evaluated(run: tuple[Path, ConfigDict]) -> Non
     flip(data_files(folder / "checkpoints" / str(best), "network")[-1], 0.3)
     with pytest.raises(UserError, match="bytes of its network have changed since it was written"):
         load_network(RunFolder(folder), devices.make_mesh(1))
+
+
+def test_what_is_not_finite_is_named() -> None:
+    good, bad = jnp.ones((2, 3)), jnp.array([1.0, jnp.inf])
+    assert not_finite({"C1": {"kernel": good}}) == not_finite({}) == ""
+    assert not_finite({"C1": {"kernel": good, "bias": bad}, "F6": {"bias": bad * 0}}) == "C1.bias, F6.bias"
+    many = {f"conv{number}": {"kernel": bad} for number in range(1, 6)}
+    assert not_finite(many) == "conv1.kernel, conv2.kernel, conv3.kernel and 2 more"
+    assert not_finite({"C1": {"kernel": jnp.full(3, 1e30)}}) == ""  # large is not infinite, though its square is

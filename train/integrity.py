@@ -1,4 +1,4 @@
-"""Whether arrays are what they were when they were written: tensorstore reads changed bytes without a word."""
+"""Whether arrays are finite, and as they were written: tensorstore reads changed bytes without a word."""
 
 import math
 
@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from train.network import PyTree
+
+# Parameters of which the names are told.
+_NAMED = 3
 
 
 @jax.jit
@@ -21,6 +24,20 @@ def checksums(tree: PyTree) -> list[int]:
     """
     leaves = jax.tree.leaves(tree)
     return jax.device_get(_sums(leaves)).tolist() if leaves else []
+
+
+@jax.jit
+def _finite(leaves: list[jax.Array]) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves])
+
+
+def not_finite(params: PyTree) -> str:
+    """Say which parameters hold what is no number, or infinite, as conv1.kernel; nothing where all are finite."""
+    named = jax.tree_util.tree_leaves_with_path(params)
+    finite = jax.device_get(_finite([leaf for _, leaf in named])).tolist() if named else []
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in named]
+    bad = [name for name, fine in zip(names, finite, strict=True) if not fine]
+    return ", ".join(bad[:_NAMED]) + (f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else "")
 
 
 def _sum(leaf: jax.Array) -> jax.Array:
