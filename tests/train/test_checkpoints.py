@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 from tests.conftest import fresh
 from train import devices, loop
 from train.checkpoints import Checkpoints, load_network
-from train.integrity import checksums, not_finite
 from train.errors import UserError
+from train.integrity import checksums, not_finite
 from train.run import METRICS, RESULT, RunFolder, read_metrics
 
 KINDS = {"float32": np.uint32, "bfloat16": np.uint16, "int32": np.uint32, "uint8": np.uint8}

@@ -176,19 +176,6 @@ def test_evaluating_a_run_in_training_leaves_it_alone(config: ConfigDict, tmp_pa
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-def test_a_damaged_checkpoint_is_named(config: ConfigDict, tmp_path: Path) -> None:
-    config.schedule.name = "constant"
-    loop.train(fresh(config, epochs=1.0), tmp_path)
-    for file in (tmp_path / "checkpoints" / "21" / "network").rglob("*"):
-        if file.is_file():
-            file.write_bytes(b"")
-    with pytest.raises(UserError, match=r"checkpoints/21: the checkpoint cannot be read \(.*without this folder"):
-        loop.train(fresh(config, epochs=2.0), tmp_path)
-    shutil.rmtree(tmp_path / "checkpoints" / "21")
-    loop.train(fresh(config, epochs=2.0), tmp_path)
-    assert RunFolder(tmp_path).result["step"] == 41
-
-
 def test_a_second_launch_keeps_out(config: ConfigDict, tmp_path: Path) -> None:
     with lock(tmp_path), pytest.raises(UserError, match="another process writes there"):
         loop.train(fresh(config), tmp_path)
