@@ -257,6 +257,8 @@ class Checkpoints:
         try:
             restored = self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore(), **items))
             return restored, _checked(restored, items)
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:  # of this machine, and not of what lies there
+            raise UserError(f"{self.path / str(step)}: there is no room to read it here ({_reason(error)})") from error
         except Exception as error:  # whatever a damaged file makes Orbax and tensorstore raise
             raise _Unreadable(f"{self.path / str(step)}: the checkpoint cannot be read ({_reason(error)})") from error
 
@@ -307,6 +309,8 @@ def _checked(restored: Any, items: Collection[str]) -> dict[str, Any]:
     Raises:
       ValueError: they are not.
     """
+    if "checksums" not in restored.progress:
+        raise ValueError("it has no checksums: damaged, or written before there were any")
     progress, sums = restored.progress["progress"], restored.progress["checksums"]
     if _crc32(progress, sums) != restored.progress["crc32"]:
         raise ValueError("bytes of its progress have changed since it was written")

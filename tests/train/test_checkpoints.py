@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -134,3 +135,18 @@ def test_what_is_not_finite_is_named() -> None:
     many = {f"conv{number}": {"kernel": bad} for number in range(1, 6)}
     assert not_finite(many) == "conv1.kernel, conv2.kernel, conv3.kernel and 2 more"
     assert not_finite({"C1": {"kernel": jnp.full(3, 1e30)}}) == ""  # large is not infinite, though its square is
+
+
+def test_a_machine_without_room_for_it_leaves_a_checkpoint_where_it_is(
+    run: tuple[Path, ConfigDict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*arguments: object, **more: object) -> None:
+        raise MemoryError("out of memory")
+
+    folder, config = run
+    there = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", no_room)
+    with pytest.raises(UserError, match="there is no room to read it here"):
+        loop.train(fresh(config), folder)
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == there
+    assert not (folder / "damaged").exists()
