@@ -49,7 +49,10 @@ def test_places_count_and_nothing_is_nothing() -> None:
 
 
 # Where Orbax cannot read one array, it leaves the reading of others begun; they go here, and not in a later test.
-pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored in.*coroutine:pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(autouse=True)
