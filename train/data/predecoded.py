@@ -5,11 +5,9 @@ other, and SPLIT.npz with `offset` `[N + 1]` into these, `side` `[N, 2]` (height
 """
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -22,6 +20,7 @@ from train.data.photos import Photos
 from train.data.source import Source
 from train.data.stream import stream
 from train.errors import UserError
+from train.locking import locked
 
 _ABOUT, _FORMAT = "cache.json", 1
 # Images decoded at a time by a thread.
@@ -162,24 +161,13 @@ def _draft_of(folder: Path) -> Iterator[Path]:
     """
     draft = folder.with_name(f".{folder.name}.draft")
     draft.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(draft, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"--cache={folder}: another process is making it; wait, or choose another folder"
-            ) from error
-        except OSError:  # a file system without locks
-            pass
+    with locked(draft, f"--cache={folder}: another process is making it; wait, or choose another folder"):
         try:
             for left in draft.iterdir():  # of one that was killed
                 left.unlink()
             yield draft
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-    finally:
-        os.close(descriptor)
 
 
 def _write_split(photos: Photos, folder: Path, split: str, shorter: int, method: str) -> dict[str, Any]:
