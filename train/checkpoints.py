@@ -87,7 +87,7 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int = 1, *, read_only: bool = False) -> None:
         self.path = folder / "checkpoints"
         self._frozen = (folder / "frozen").absolute()
-        self._read_only = read_only
+        self._keep, self._read_only = keep, read_only
         best = preservation_policy.BestN(get_metric_fn=_accuracy, n=1, keep_checkpoints_without_metrics=False)
         self._manager = ocp.CheckpointManager(
             self.path.absolute(),
@@ -199,6 +199,21 @@ class Checkpoints:
             self._manager.wait_until_finished()
         except Exception as error:  # as in `save`
             raise self._cannot_write(error) from error
+
+    def complete(self) -> None:
+        """Return when everything is on disk and nothing but what is kept.
+
+        Orbax removes, after a checkpoint, those that it replaces. A launch that was killed there has left them, or
+        parts of them, and if it was the last checkpoint, no other comes.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        self.wait()
+        if not hosts.writes():
+            return
+        for step in {*self.steps()} - {*self.steps()[-self._keep :], self.best()}:
+            shutil.rmtree(self.path / str(step), ignore_errors=True)
 
     def _cannot_write(self, error: Exception) -> UserError:
         return UserError(

@@ -1,13 +1,14 @@
 """C++ of ours, compiled when it is first needed, for this machine, and kept in the user's cache folder."""
 
+import contextlib
 import ctypes
+import fcntl
 import hashlib
 import os
 import platform
 import shlex
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -52,13 +53,23 @@ def loaded(
     if shutil.which(compiler) is None:
         raise OSError(f"there is no C++ compiler {compiler}; install g++, or set CXX")
     library.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        output = Path(folder) / library.name
-        command = [compiler, *given, "-std=c++20", "-O2", "-march=native", "-ffp-contract=fast", "-Wno-psabi"]
-        command += ["-shared", "-fPIC", "-o", str(output)]
-        command += [str(source) for source in sources if source.suffix == ".cc"]
-        subprocess.run([*command, *options], check=True, capture_output=True, text=True, timeout=300)
-        output.replace(library)  # several processes may build it at once; each finds a whole one
+    draft = library.with_name(".draft.so")
+    with (library.parent / ".lock").open("a") as lock:
+        # Several processes may want it at once: one builds. Its compiler has the lock too, for it ends by itself where
+        # the process is killed, and until then writes the draft.
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if not library.exists():
+            command = [compiler, *given, "-std=c++20", "-O2", "-march=native", "-ffp-contract=fast", "-Wno-psabi"]
+            command += ["-shared", "-fPIC", "-o", str(draft)]
+            command += [str(source) for source in sources if source.suffix == ".cc"]
+            command += options
+            inherited = [lock.fileno()]
+            try:
+                subprocess.run(command, check=True, capture_output=True, text=True, timeout=300, pass_fds=inherited)
+                draft.replace(library)
+            finally:
+                draft.unlink(missing_ok=True)
     return load(str(library))
 
 

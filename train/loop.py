@@ -196,7 +196,7 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> di
                         checkpoints.wait()
                         raise InterruptedRun(workdir, step, timetable.total, number)
 
-        checkpoints.wait()
+        checkpoints.complete()
         best = checkpoints.best()
         assert best is not None, "the last step is saved"
         trained = checkpoints.restore_network(best, network_of(state))

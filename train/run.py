@@ -5,7 +5,6 @@ are cut back to the step that a resumed run starts at.
 """
 
 import contextlib
-import fcntl
 import json
 import math
 import os
@@ -22,6 +21,7 @@ from ml_collections import ConfigDict
 
 from train import settings
 from train.errors import AGAIN, NotFiniteError, UserError
+from train.locking import locked
 
 # Where torch is installed, tensorboardX would load it for the sake of a type: two seconds of every start. None in this
 # place says "not installed".
@@ -134,26 +134,20 @@ def lock(path: Path) -> Iterator[None]:
     existed = path.exists()
     if existed and not path.is_dir():
         raise UserError(f"{path}: is no folder; choose another --workdir")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError as error:
-        raise _cannot_be_made(path, error) from error
-    try:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"{path}: another process writes there; wait, and {AGAIN}, or choose another folder"
-            ) from error
-        except OSError:  # a file system without locks: better none than no training
-            pass
-        yield
-    finally:
-        os.close(descriptor)
-        if not existed:
-            with contextlib.suppress(OSError):
-                path.rmdir()
+            path.mkdir(parents=True, exist_ok=True)
+            held.enter_context(
+                locked(path, f"{path}: another process writes there; wait, and {AGAIN}, or choose another folder")
+            )
+        except OSError as error:
+            raise _cannot_be_made(path, error) from error
+        try:
+            yield
+        finally:
+            if not existed:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
 
 
 class MetricsLog:

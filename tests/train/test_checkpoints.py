@@ -103,6 +103,21 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.parametrize("part", ["all", "no network", "its metrics"])
+def test_what_a_kill_has_left_of_a_removal_goes(config: ConfigDict, tmp_path: Path, part: str) -> None:
+    """Orbax removes old checkpoints when a new one is there; after the last one, nobody else would."""
+    loop.train(fresh(config), tmp_path / "run")
+    there = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    left = tmp_path / "run" / "checkpoints" / "7"
+    shutil.copytree(left.with_name(there[0]), left)
+    (left / "metrics" / "metrics").write_text('{"accuracy": 0.1}')
+    for item in {"all": [], "no network": ["network"], "its metrics": ["network", "optimizer", "progress"]}[part]:
+        shutil.rmtree(left / item)
+    (tmp_path / "run" / RESULT).unlink()
+    loop.train(fresh(config), tmp_path / "run")
+    assert sorted(path.name for path in left.parent.iterdir()) == there
+
+
 @pytest.mark.parametrize("what", DAMAGE)
 def test_the_newest_good_one_is_gone_on_with(
     what: str, run: tuple[Path, ConfigDict], finished: tuple[Path, ConfigDict], capsys: pytest.CaptureFixture[str]

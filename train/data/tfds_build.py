@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from train.data import tfds
 from train.errors import UserError
+from train.locking import locked
 
 # Seconds to wait for an answer before a host counts as out of reach.
 _PATIENCE = 5.0
@@ -42,7 +43,13 @@ def build(name: str, data_dir: Path, manual_dir: Path | None) -> str:
         _require_tensorflow(name)
         if manual_dir is None:
             _reach(name, known)
-        _download_and_prepare(name, known, data_dir, manual_dir)
+        known.data_path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(known.data_path.parent, f"tfds:{name}: another process builds it in {data_dir}; wait for its end"):
+            for left in known.data_path.parent.glob(
+                f"incomplete.*_{known.data_path.name}"
+            ):  # of a build that was killed
+                shutil.rmtree(left)
+            _download_and_prepare(name, known, data_dir, manual_dir)
         known = tfds.builder(name, data_dir)
     elif tfds.formats(known) == {"tfrecord"}:
         _require_tensorflow(name)

@@ -215,8 +215,13 @@ class SweepFolder:
         Raises:
           UserError: another process is there.
         """
-        with lock(self.path / f".{name}"):
-            yield
+        own = self.path / f".{name}"
+        with lock(own):
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):  # one that was killed has left it behind
+                    own.rmdir()
 
 
 @contextlib.contextmanager

@@ -166,7 +166,7 @@ class Member:
           UserError: something cannot be written.
           NotFiniteError: the loss of the test is not finite.
         """
-        self.wait()
+        self._checkpoints.complete()
         best = self._checkpoints.best()
         assert best is not None, "the last step is saved"
         if self._best and self._best[0] == best:

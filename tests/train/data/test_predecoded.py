@@ -1,7 +1,9 @@
 """Caches hold what their photos show, and say so where they do not."""
 
+import fcntl
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -129,6 +131,22 @@ def test_a_photo_that_cannot_be_decoded_leaves_nothing(photos: Path, tmp_path: P
     with pytest.raises(UserError, match=r"b\.JPEG: must be a JPEG"):
         write(source, "folder", tmp_path / "cache", 40, "bilinear")
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_what_a_killed_one_has_left_goes_and_what_another_makes_stays(photos: Path, tmp_path: Path) -> None:
+    draft = tmp_path / ".cache.draft"
+    draft.mkdir()
+    (draft / "train.pixels").write_bytes(b"half")
+    held = os.open(draft, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with pytest.raises(UserError, match="another process is making it"):
+        make(photos, tmp_path / "cache")
+    assert (draft / "train.pixels").read_bytes() == b"half"
+    os.close(held)
+    make(photos, tmp_path / "cache")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "photos"]
+    names = ["cache.json", "train.npz", "train.pixels", "validation.npz", "validation.pixels"]
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == names
 
 
 def cut(path: Path) -> None:

@@ -29,6 +29,15 @@ def test_array_jobs_make_a_folder_together(config: ConfigDict, tmp_path: Path) -
         SweepFolder.create(tmp_path / "0", fresh(config, batch_size=32))
 
 
+def test_a_launch_that_was_killed_keeps_nobody_out_and_leaves_nothing(config: ConfigDict, tmp_path: Path) -> None:
+    folder = SweepFolder.create(tmp_path / "w", config)
+    (folder.path / ".shard-0-of-1").mkdir()  # which was its lock
+    another = pytest.raises(UserError, match="another process writes there")
+    with folder.writing("shard-0-of-1"), another, folder.writing("shard-0-of-1"):
+        pass
+    assert not (folder.path / ".shard-0-of-1").exists()
+
+
 @pytest.mark.parametrize("text", ["{}", "[]", "3", '{"status": "failed"}', "{", "\xff"])
 def test_a_damaged_end_is_named(config: ConfigDict, tmp_path: Path, text: str) -> None:
     folder = SweepFolder.create(tmp_path / "w", config)
