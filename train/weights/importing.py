@@ -123,7 +123,8 @@ def read(plan: Plan) -> tuple[nnx.GraphDef, PyTree, PyTree]:
     """Read every tensor, and return the network as (graph, parameters, batch statistics), of NumPy arrays.
 
     Raises:
-      UserError: tensors are missing, too many or of another shape (all are named), or hold NaN or Inf.
+      UserError: tensors are missing, too many or of another shape (all are named), or hold NaN, Inf or a variance
+        below 0.
     """
     plan.match.check(plan.file.path)
     graph, params, stats = network.describe(plan.config)
@@ -132,6 +133,10 @@ def read(plan: Plan) -> tuple[nnx.GraphDef, PyTree, PyTree]:
         if array.size and not np.isfinite([array.min(), array.max()]).all():
             hint = "; --head=drop_dense leaves the dense layers out" if slot.kind == "dense" else ""
             raise UserError(f"{plan.file.path}: the tensor for {slot.name} holds NaN or Inf{hint}")
+        if slot.leaf == "var" and array.min(initial=0.0) < -getattr(plan.network, slot.layer).epsilon:
+            raise UserError(
+                f"{plan.file.path}: the tensor for {slot.name} holds a variance below 0; is it another one?"
+            )
         trees["stats" if slot.leaf in ("mean", "var") else "params"][slot.layer][slot.leaf] = array
     return graph, trees["params"], trees["stats"]
 
