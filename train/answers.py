@@ -18,6 +18,7 @@ from train.data.roles import Read
 from train.data.transforms import normalise
 from train.errors import UserError, nearest
 from train.feed import AHEAD, batches_in_order
+from train.integrity import check_answers
 from train.network import PyTree
 
 # What comes before the first stage: the image as the network sees it.
@@ -84,7 +85,7 @@ def make_answerer(
 ) -> Callable[[PyTree, PyTree, Read], Answers]:
     """Return `answer(params, stats, images)`: each image is shown once, prepared as in an evaluation.
 
-    It raises UserError where a photo cannot be read or decoded, and names it.
+    It raises UserError where a photo cannot be read or decoded, or an answer is not finite, and names it.
 
     Args:
       graph: of the network.
@@ -127,9 +128,11 @@ def make_answerer(
             yield from jax.device_get(waiting)
 
         probabilities, activations, extremes = zip(*parts(), strict=True)
+        shares = np.concatenate(probabilities)[: images.total]
+        check_answers(shares, config.model.name)
         return Answers(
             images.labels,
-            np.concatenate(probabilities)[: images.total],
+            shares,
             {name: np.concatenate([part[name] for part in activations])[: images.total] for name in stages},
             folded,
             {stage.name: _widest(each) for stage, each in zip(module.plan, zip(*extremes, strict=True), strict=True)},

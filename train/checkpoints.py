@@ -121,11 +121,12 @@ class Checkpoints:
 
         Raises:
           UserError: this one, or the one before it, cannot be written.
-          NotFiniteError: the parameters are not finite; nothing is written, so that what is kept is good.
+          NotFiniteError: the state is not finite; nothing is written, so that what is kept is good.
         """
         step = int(state.step)
-        if bad := not_finite(state.params):
-            raise NotFiniteError(f"parameters after step {step:,} are not finite: {bad}")
+        # All of it: a variance or a moment that has overflowed makes no loss infinite, and would stay so for ever.
+        if bad := not_finite(state._replace(frozen={})):
+            raise NotFiniteError(f"after step {step:,} not finite are {bad}")
         if step == self.latest():
             return
         try:
@@ -271,11 +272,14 @@ class Checkpoints:
         """Return the items of a checkpoint, and the progress saved with them."""
         try:
             restored = self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore(), **items))
-            return restored, _checked(restored, items)
+            progress = _checked(restored, items)
         except (MemoryError, jax.errors.JaxRuntimeError) as error:  # of this machine, and not of what lies there
             raise UserError(f"{self.path / str(step)}: there is no room to read it here ({_reason(error)})") from error
         except Exception as error:  # whatever a damaged file makes Orbax and tensorstore raise
             raise _Unreadable(f"{self.path / str(step)}: the checkpoint cannot be read ({_reason(error)})") from error
+        if bad := not_finite(restored.network):
+            raise _Unreadable(f"{self.path / str(step)}: the checkpoint is of no use (not finite are {bad})")
+        return restored, progress
 
     def __enter__(self) -> "Checkpoints":
         return self

@@ -139,9 +139,12 @@ def jit(
     """
     if not tuned or jax.default_backend() != "cpu":
         return jax.jit(function, **options)
-    # XLA hands products to the YNN library. For f32 its weight gradients of convolutions are several times slower than
-    # XLA's own; its bf16 products are the faster ones. GPUs and TPUs do not know the option and would refuse it.
-    no_fusions = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    # XLA hands work to the YNN library. For f32 its weight gradients of convolutions are several times slower than
+    # XLA's own; its bf16 products are the faster ones. What it makes of a product and the sum behind it is wrong from
+    # some 32,768 rows on (jaxlib 0.10.2, jax issue 39103), so it gets products alone. GPUs and TPUs do not know the
+    # option and would refuse it.
+    option = "xla_cpu_experimental_ynn_fusion_type"
+    no_fusions, products_alone = {option: ""}, {option: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
     if rules.usable(precision) and (mesh is None or mesh.size == 1):  # XLA cannot divide oneDNN's between devices
         return jax.jit(rewritten(function, rules.RULES), compiler_options=no_fusions, **options)
-    return jax.jit(function, compiler_options=no_fusions if precision == "float32" else {}, **options)
+    return jax.jit(function, compiler_options=no_fusions if precision == "float32" else products_alone, **options)

@@ -17,6 +17,7 @@ from train.data import dataset
 from train.data.roles import Images
 from train.data.transforms import normalise
 from train.feed import AHEAD, batches_in_order
+from train.integrity import check_answers
 from train.network import PyTree, describe, describe_parts, narrowed
 from train.run import RunFolder
 from train.step import State
@@ -115,11 +116,12 @@ def evaluate_run(folder: RunFolder, source: str) -> dict[str, Any]:
       source were left out because they cannot be used.
 
     Raises:
-      UserError: there is no checkpoint, or the source does not suit the network.
+      UserError: there is no checkpoint, the source does not suit the network, or its answers are not finite.
     """
     config = folder.config
     images, split, skipped, _ = dataset.load_test(config.dataset, source, folder.environment["data"]["fingerprint"])
     mesh = devices.make_mesh(None)
     graph, params, stats = load_network(folder, mesh)
     figures = {"split": split} | make_evaluator(graph, config, mesh)(params, stats, images)
+    check_answers(np.array([[figures["loss"]]]), folder.path, [f"the images of {source}"])
     return figures | {"skipped": len(skipped)}

@@ -1,14 +1,19 @@
 """Whether arrays are finite, and as they were written: tensorstore reads changed bytes without a word."""
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from train.errors import NotFiniteError, UserError
 from train.network import PyTree
 
-# Parameters of which the names are told.
+# Arrays of which the names are told.
 _NAMED = 3
+# What is said of weights that are finite and make what is not.
+USELESS = "with these weights numbers overflow on the way; show it images prepared as its own were"
 
 
 @jax.jit
@@ -31,13 +36,53 @@ def _finite(leaves: list[jax.Array]) -> jax.Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves])
 
 
-def not_finite(params: PyTree) -> str:
-    """Say which parameters hold what is no number, or infinite, as conv1.kernel; nothing where all are finite."""
-    named = jax.tree_util.tree_leaves_with_path(params)
+def not_finite(tree: PyTree) -> str:
+    """Say which arrays hold what is no number, or infinite; nothing where all are finite.
+
+    Of parameters the names are like conv1.kernel; of a whole state the others begin with what they are: stats, ema,
+    optimizer.
+    """
+    named = jax.tree_util.tree_leaves_with_path(tree)
     finite = jax.device_get(_finite([leaf for _, leaf in named])).tolist() if named else []
-    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in named]
+    names = [jax.tree_util.keystr(path, simple=True, separator=".").removeprefix("params.") for path, _ in named]
     bad = [name for name, fine in zip(names, finite, strict=True) if not fine]
     return ", ".join(bad[:_NAMED]) + (f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else "")
+
+
+def diverged(error: NotFiniteError, learning_rate: float, kept: int | None, state: PyTree) -> str:
+    """Return the line that tells of a number that is not finite: where, in what, what is kept, and what to try.
+
+    Args:
+      error: which number, and at which step.
+      learning_rate: config.schedule.learning_rate.
+      kept: the step of the last checkpoint, if there is one.
+      state: where the run stands now.
+    """
+    bad = not_finite(state._replace(frozen={}))
+    return (
+        f"{error}; "
+        + (f"not finite are now {bad}; " if bad and bad not in str(error) else "")
+        + (f"the checkpoint of step {kept:,} is kept" if kept is not None else "there is no checkpoint before it")
+        + f"; try config.optimizer.clip_norm=1, or a config.schedule.learning_rate below {learning_rate:g}"
+    )
+
+
+def check_answers(answers: np.ndarray, network: object, ids: Sequence[str] | None = None) -> None:
+    """Refuse a network whose answers are no numbers: NaN is not smaller than anything, so it would rank first.
+
+    Args:
+      answers: to N images, `[N, classes]`.
+      network: what it is called.
+      ids: what each image is called, if it has a name.
+
+    Raises:
+      UserError: one is not finite; names the first such image.
+    """
+    for row in np.flatnonzero(~np.isfinite(answers).all(-1)).tolist():
+        raise UserError(
+            f"{network}: the answer to {ids[row] if ids else f'image {row}'} is not finite; {USELESS}, "
+            "or train or import others"
+        )
 
 
 def _sum(leaf: jax.Array) -> jax.Array:

@@ -12,11 +12,12 @@ from ml_collections import ConfigDict
 
 from train import devices, environment, hosts, network, settings
 from train.checkpoints import Checkpoints, load_network, network_of
+from train.data.activations import Activations
 from train.data.roles import Dataset
 from train.errors import AGAIN, NotFiniteError, UserError
 from train.evaluate import make_run_evaluator
 from train.feed import training_batches
-from train.integrity import not_finite
+from train.integrity import diverged
 from train.meter import Meter
 from train.prepare import check_batch, prepare
 from train.progress import Display
@@ -173,7 +174,7 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> di
                 _log_of_writer(workdir, first, config) as log,
                 Display(first, timetable.total, config.train.epochs) as display,
                 training_batches(data.train, config, mesh, first, timetable.total) as batches,
-                _one_line_if_not_finite(config, checkpoints, lambda: state),
+                _one_line_if_not_finite(config, checkpoints, data, lambda: state),
             ):
                 for step, batch in enumerate(batches, start=first + 1):
                     state, metrics = train_step(state, batch)
@@ -200,7 +201,7 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> di
         best = checkpoints.best()
         assert best is not None, "the last step is saved"
         trained = checkpoints.restore_network(best, network_of(state))
-        with _one_line_if_not_finite(config, checkpoints, lambda: state):
+        with _one_line_if_not_finite(config, checkpoints, data, lambda: state):
             parameters = network.count_parameters(network.describe(config)[1])
             tested = {"test_split": data.test_split, "test": evaluate(state._replace(**trained), data.test)}
             result: dict[str, Any] = {}
@@ -217,18 +218,17 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> di
 
 
 @contextlib.contextmanager
-def _one_line_if_not_finite(config: ConfigDict, checkpoints: Checkpoints, state: Callable[[], State]) -> Iterator[None]:
+def _one_line_if_not_finite(
+    config: ConfigDict, checkpoints: Checkpoints, data: Dataset, state: Callable[[], State]
+) -> Iterator[None]:
     try:
         yield
     except NotFiniteError as error:
-        kept = checkpoints.latest()
-        raise UserError(
-            f"{error}; "
-            + (f"not finite are now {bad}; " if (bad := not_finite(state().params)) and bad not in str(error) else "")
-            + (f"the checkpoint of step {kept:,} is kept" if kept is not None else "there is no checkpoint before it")
-            + "; try config.optimizer.clip_norm=1, or a config.schedule.learning_rate "
-            f"below {config.schedule.learning_rate:g}"
-        ) from error
+        for images in data.roles().values():
+            if isinstance(images, Activations):
+                images.check_finite()  # else the learning rate would be blamed for them
+        rate, kept = config.schedule.learning_rate, checkpoints.latest()
+        raise UserError(diverged(error, rate, kept, state())) from error
 
 
 def _origin(config: ConfigDict) -> str:

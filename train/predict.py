@@ -22,6 +22,7 @@ from train.data.boxes import middle_box
 from train.data.resize import resize
 from train.data.transforms import normalise
 from train.errors import UserError
+from train.integrity import USELESS
 from train.network import PyTree, narrowed
 from train.run import RunFolder
 
@@ -62,7 +63,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Unusable:
-    """An image that the network cannot be shown, and why."""
+    """An image that the network cannot be shown, or has no answer to, and why."""
 
     image: str
     why: str
@@ -147,6 +148,9 @@ def predict(folder: RunFolder, images: Sequence[str], top: int) -> Iterator[Pred
             for name, why, probabilities, indices in zip(names, reasons, shares, order, strict=False):
                 if why is not None:
                     yield Unusable(name, why)
+                    continue
+                if not np.isfinite(probabilities).all():
+                    yield Unusable(name, f"the answer to it is not finite; {USELESS}")
                     continue
                 ranking = zip(indices, probabilities, strict=True)
                 yield Prediction(name, tuple(Guess(classes[index], index, share) for index, share in ranking))

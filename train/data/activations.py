@@ -91,6 +91,17 @@ class Activations:
             result[here] = self.shards[number][places[here]]
         return Examples(result, self.labels[index % self.total])
 
+    def check_finite(self) -> None:
+        """Look at every number, which reads every file.
+
+        Raises:
+          UserError: one is not finite; names the file and the row.
+        """
+        for shard in self.shards:
+            for row in np.flatnonzero(~np.isfinite(shard).reshape(len(shard), -1).all(1)).tolist():
+                path = Path(str(getattr(shard, "filename", "activations")))
+                raise UserError(f"{path}: row {row} is not finite; remove {path.parent} and run its command again")
+
     def all(self) -> Examples:
         """Return every row, read into memory."""
         return Examples(np.concatenate(self.shards), np.tile(self.labels, self.views))

@@ -22,6 +22,7 @@ from train.explaining.attribution import Integrated, Score
 from train.explaining.overlay import peak, spread
 from train.explaining.patches import Box, Patch, Searched
 from train.explaining.scores import Scores
+from train.integrity import check_answers
 from train.predict import sized
 from train.run import RunFolder
 
@@ -127,6 +128,7 @@ def explain(
         has = f"stage {row.name} has the units 0 to {row.shape[-1] - 1}" if row else scores.without_maps
         raise UserError(f"--unit={unit}: {has}")
     logits, probabilities = scores.say(pixels)
+    check_answers(probabilities[np.newaxis], folder.path, [image])
     index = int(probabilities.argmax()) if class_name is None else _index(class_name, scores.classes)
     score, seen = scores.of_class(index), pixels.astype(np.float32)
     say("saliency")

@@ -11,6 +11,7 @@ from train import devices, settings
 from train.checkpoints import load_network
 from train.data import dataset
 from train.errors import UserError
+from train.integrity import check_answers
 from train.network import narrowed
 from train.protocols import real, wordnet
 from train.protocols.asking import as_prepared, by_looks, mean
@@ -52,7 +53,8 @@ def answer(
       scales: in the place of the runs' evaluate.scales.
 
     Raises:
-      UserError: a run has no checkpoint, the source does not suit a network, or runs do not suit each other.
+      UserError: a run has no checkpoint, the source does not suit a network, its answers are not finite, or runs do
+        not suit each other.
     """
     parts = [part for run in runs for part in _of_run(run, source, protocols, scales)]
     for run, part in zip([run for run in runs for _ in protocols], parts, strict=True):
@@ -82,6 +84,7 @@ def _of_run(run: RunFolder, source: str, protocols: Sequence[str], scales: tuple
             found = as_prepared(described, config, mesh, test.images)
         else:
             found = by_looks(described, config, mesh, test.images, looks[protocol])
+        check_answers(found, run.path, test.ids)
         answered.append(Answered(found, test.images.labels, test.ids, test.split, len(test.skipped)))
     return answered
 

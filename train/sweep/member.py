@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 from train import network
 from train.checkpoints import Checkpoints, load_network, network_of
 from train.data.roles import Dataset, Images
-from train.errors import AGAIN, UserError
+from train.errors import AGAIN, NotFiniteError, UserError
+from train.integrity import diverged
 from train.meter import Meter
 from train.report import files as report
 from train.run import METRICS, MetricsLog, RunFolder, lock, metrics_line, read_metrics, result_of
@@ -150,6 +151,18 @@ class Member:
             if validation is None and self.last_validation and self.last_validation["step"] == step:
                 validation = self.last_validation
             self._checkpoints.save(self.state, self._progress(sums), validation)
+
+    def give_up(self, error: NotFiniteError) -> str:
+        """Begin to write the best state, if it is not written yet, and return the line that says what has happened.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        if self._kept is not None:
+            with contextlib.suppress(NotFiniteError):
+                self._checkpoints.save(*self._kept)
+            self._kept = None
+        return diverged(error, self.config.schedule.learning_rate, self._checkpoints.latest(), self.state)
 
     def wait(self) -> None:
         """Return when everything is on disk.

@@ -164,7 +164,7 @@ def train(
                     work(member, *arguments)
                 except NotFiniteError as error:
                     del members[name]
-                    failed(name, f"{error}; try a smaller learning rate, or config.optimizer.clip_norm=1")
+                    failed(name, member.give_up(error))
 
         saved = time.monotonic()
         drawn = batches(data.train.total, config.train.batch_size, seeds, first, timetable.total)

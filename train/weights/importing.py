@@ -17,7 +17,7 @@ from train.checkpoints import Checkpoints
 from train.errors import UserError
 from train.network import PyTree
 from train.run import CONFIG, ENVIRONMENT, RESULT, to_json, write_whole
-from train.weights import matching, proof, published, settling
+from train.weights import layout, matching, proof, published, settling
 from train.weights.file import WeightsFile
 from train.weights.layout import Slot
 from train.weights.matching import Match
@@ -123,15 +123,16 @@ def read(plan: Plan) -> tuple[nnx.GraphDef, PyTree, PyTree]:
     """Read every tensor, and return the network as (graph, parameters, batch statistics), of NumPy arrays.
 
     Raises:
-      UserError: tensors are missing, too many or of another shape (all are named), or hold NaN or Inf.
+      UserError: tensors are missing, too many or of another shape (all are named), or hold NaN, Inf or a variance
+        below 0.
     """
     plan.match.check(plan.file.path)
     graph, params, stats = network.describe(plan.config)
     trees = {"params": jax.tree.map(lambda _: None, params), "stats": jax.tree.map(lambda _: None, stats)}
     for slot, array in matching.read(plan.match.rows, plan.file.channels_first, lambda slot: _new(plan.config, slot)):
-        if array.size and not np.isfinite([array.min(), array.max()]).all():
+        if flaw := layout.flaw(array, slot):
             hint = "; --head=drop_dense leaves the dense layers out" if slot.kind == "dense" else ""
-            raise UserError(f"{plan.file.path}: the tensor for {slot.name} holds NaN or Inf{hint}")
+            raise UserError(f"{plan.file.path}: the tensor for {slot.name} {flaw}{hint}")
         trees["stats" if slot.leaf in ("mean", "var") else "params"][slot.layer][slot.leaf] = array
     return graph, trees["params"], trees["stats"]
 

@@ -14,6 +14,9 @@ from models.layers import BatchNorm, Convolution, Dense
 from models.network import Network
 from train.errors import UserError
 
+# Of our batch normalisation, and torch's. Another is made up for in the variance, which may then be so far below 0.
+EPSILON = 1e-5
+
 
 class Slot(NamedTuple):
     """A place for an array in a network.
@@ -117,6 +120,15 @@ def to_ours(array: np.ndarray, slot: Slot, channels_first: bool) -> np.ndarray:
     with np.errstate(over="ignore"):  # float64 beyond float32 becomes Inf, which is refused by name
         copy[...] = array
     return copy.reshape(slot.shape)
+
+
+def flaw(array: np.ndarray, slot: Slot) -> str:
+    """Say what makes one of our arrays useless, or nothing."""
+    if array.size and not np.isfinite([array.min(), array.max()]).all():
+        return "holds NaN or Inf"
+    if slot.leaf == "var" and array.size and array.min() <= -EPSILON:
+        return "holds a variance below 0, of which there is no root"
+    return ""
 
 
 def _aligned(shape: Shape) -> np.ndarray:

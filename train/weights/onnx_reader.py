@@ -13,6 +13,7 @@ from models.geometry import Windows
 from models.pooling import AdaptiveAveragePool
 from train.errors import UserError
 from train.weights.file import Tensor, WeightsFile, checked, reading
+from train.weights.layout import EPSILON
 from train.weights.metadata import RECORD, config_states
 from train.weights.operations import Operation, Operations
 
@@ -22,8 +23,6 @@ _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BF
 _NARROW = "tanh of two thirds"  # half of what LeNet-5 of 1998 activates with
 _LONGEST_SHAPE = 64  # numbers
 _ACTIVATIONS = {"Relu": "relu", "Tanh": "tanh"}
-# Ours and torch's; another epsilon is made up for in the variance.
-_EPSILON = 1e-5
 
 
 def read(path: Path, image_size: int | None) -> WeightsFile:
@@ -187,7 +186,7 @@ class _Graph:
 
     def _norm(self, node: Any, attributes: dict[str, Any]) -> None:
         scale, bias, mean, var = node.input[1:5]
-        more = attributes.get("epsilon", 1e-5) - _EPSILON
+        more = attributes.get("epsilon", 1e-5) - EPSILON
         exact = abs(more) < 1e-9  # the graph has it in float32
         layer = self._layer(scale.removesuffix(".weight"))
         layer |= {"scale": self._tensor(scale), "bias": self._tensor(bias), "mean": self._tensor(mean)}

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -160,7 +161,13 @@ def test_a_run_that_fails_says_why_and_the_others_go_on(config: ConfigDict, tmp_
     folder, every, lines = swept(config, ranges, tmp_path)
     outcomes = {trial.name: folder.outcome(trial) for trial in every}
     assert [outcome.status for outcome in outcomes.values()] == ["finished", "finished", "failed", "failed"]
-    assert outcomes["learning_rate=1e+30--seed=0"].reason.startswith("the loss of step 2 is ")
+    reason = outcomes["learning_rate=1e+30--seed=0"].reason
+    assert reason.startswith("the loss of step 2 is ")
+    assert "not finite are now hidden1.bias, hidden1.kernel, output.bias and " in reason
+    assert reason.endswith(
+        "there is no checkpoint before it; try config.optimizer.clip_norm=1, or a config.schedule.learning_rate "
+        "below 1e+30"
+    )
     assert sum("failed: the loss of step" in line for line in lines) == 2
     # And it is not tried again, unless somebody says so.
     before = contents(tmp_path)
@@ -169,6 +176,38 @@ def test_a_run_that_fails_says_why_and_the_others_go_on(config: ConfigDict, tmp_
     folder.forget_failure(every[2])
     folder.forget_failure(every[0])
     assert [folder.outcome(trial).status for trial in every] == ["finished", "finished", "unfinished", "failed"]
+
+
+@pytest.mark.parametrize("vectorised", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_run_that_diverges_keeps_its_best_and_harms_no_other(
+    config: ConfigDict, tmp_path: Path, vectorised: bool
+) -> None:
+    # Each evaluation's best state lies in memory, until there is a last one to write with it.
+    config.schedule.update(name="step", milestones=(2.2,), factor=1e30)
+    entrants = []
+    for number, factor in enumerate((1.0, 1e30, 1.0)):
+        own = fresh(config)
+        own.seed, own.schedule.factor = number, factor
+        settings.resolve(own)
+        data = dataset.load(own.dataset)
+        entrants.append(Entrant(str(number), own, tmp_path / str(number)))
+    told: dict[str, str] = {}
+    assert together.train(entrants, (), data, told.__setitem__, vectorised) == 0
+    assert told.keys() == {"1"}
+    kept = re.search(r"^the loss of step 4\d is .*; the checkpoint of step (\d+) is kept; try ", told["1"])
+    assert kept, told["1"]
+    best = max(
+        (row for row in read_metrics(tmp_path / "1" / METRICS) if row["split"] == "validation"),
+        key=lambda row: (row["accuracy"], row["step"]),
+    )
+    assert best["step"] == int(kept[1])
+    assert [path.name for path in (tmp_path / "1" / "checkpoints").iterdir()] == [kept[1]]
+    load_network(RunFolder(tmp_path / "1"), make_mesh(1))
+    for number in (0, 2):
+        alone = fresh(config)
+        alone.seed, alone.schedule.factor = number, 1.0
+        loop.train(alone, tmp_path / f"{number} alone")
+        same(tmp_path / str(number), tmp_path / f"{number} alone")
 
 
 def test_a_group_that_cannot_be_built_fails_and_the_others_go_on(config: ConfigDict, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from train import devices
 from train.checkpoints import load_network
 from train.errors import UserError
 from train.run import RunFolder
-from train.weights import exporting, importing, published, torch_writer
+from train.weights import exporting, importing, layout, published, torch_writer
 
 GRAY = {"dataset.resize": "pad", "dataset.mean": (0.1307,), "dataset.std": (0.3081,), "dataset.image_size": 28}
 NET = {"model.activation": "relu", "model.pooling": "max", "model.padding": (0, 0), "model.pools": (1, 2)}
@@ -126,6 +126,15 @@ def test_no_bias_is_zeros(tmp_path: Path) -> None:
     tensors = {name: tensor for name, tensor in mnist_example().items() if not name.endswith("bias")}
     _, params, _ = importing.read(plan(saved(tmp_path, tensors), EVERYTHING))
     assert not any(params[layer]["bias"].any() for layer in params)
+
+
+def test_a_variance_is_no_less_than_what_an_epsilon_makes_of_it() -> None:
+    slot = layout.Slot("conv1_1_norm", "var", "norm", (3,))
+    assert layout.flaw(np.array([0.0, 1.0, 1e-5 - layout.EPSILON], np.float32), slot) == ""
+    assert layout.flaw(np.array([-9e-6], np.float32), slot) == ""  # 0 of a network whose epsilon is 1e-6
+    assert layout.flaw(np.array([1, -1e-3, 1], np.float32), slot).startswith("holds a variance below 0")
+    assert layout.flaw(np.array([1, np.nan, 1], np.float32), slot) == "holds NaN or Inf"
+    assert layout.flaw(np.array([1, -1e-3, 1], np.float32), slot._replace(leaf="mean")) == ""
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
