@@ -69,7 +69,8 @@ def resolve(config: ConfigDict) -> None:
     _resolve_transfer(config)
     if config.transfer.net_a and not config.model.name.startswith("vgg"):
         raise UserError(
-            f"config.transfer.net_a={config.transfer.net_a}: {config.model.name} does not begin with VGG's A"
+            f"config.transfer.net_a={config.transfer.net_a}: {config.model.name} does not begin with VGG's A; "
+            "leave it out"
         )
     _resolve_crops(config)
     if config.dataset.resize == "pad" and config.dataset.crop != 1:

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from train.data import tfds
-from train.errors import UserError
+from train.errors import AGAIN, UserError
 
 # Seconds to wait for an answer before a host counts as out of reach.
 _PATIENCE = 5.0
@@ -134,9 +134,9 @@ def _copy_records(source: Path, place: Path) -> int:
             written += 1
         writer.close()
     except tensorflow.errors.OpError as error:
-        raise UserError(f"{source}: cannot be read as a TFRecord file ({error.message})") from error
+        raise UserError(f"{source}: cannot be read as a TFRecord file ({error.message}); build it again") from error
     except (RuntimeError, OSError) as error:  # of the writer
-        raise UserError(f"{place}: cannot be written ({error})") from error
+        raise UserError(f"{place}: cannot be written ({error}); make room or mend the folder, and {AGAIN}") from error
     return written
 
 
@@ -156,5 +156,7 @@ def _download_and_prepare(name: str, known: Any, data_dir: Path, manual_dir: Pat
         raise UserError(f"tfds:{name}: {' '.join(str(error).split())}") from error
     except Exception as error:  # whatever a download or a damaged archive makes TFDS raise
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"tfds:{name}: could not be built ({type(error).__name__}: {reason})") from error
+        raise UserError(
+            f"tfds:{name}: could not be built ({type(error).__name__}: {reason}); mend that, and {AGAIN}"
+        ) from error
     shutil.rmtree(own / "extracted", ignore_errors=True)

@@ -127,7 +127,7 @@ def read(path: Path, config: ConfigDict, check_key: Callable[[str], None], given
     try:
         tables = tomllib.loads(path.read_text())
     except OSError as error:
-        raise UserError(f"--sweep={path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"--sweep={path}: cannot be read ({error.strerror}); name a TOML file") from error
     except ValueError as error:  # no TOML, a key twice, or no text at all
         raise UserError(f"--sweep={path}: is not TOML: {error}") from error
     for name, table in tables.items():

@@ -130,7 +130,11 @@ def read(plan: Plan) -> tuple[nnx.GraphDef, PyTree, PyTree]:
     trees = {"params": jax.tree.map(lambda _: None, params), "stats": jax.tree.map(lambda _: None, stats)}
     for slot, array in matching.read(plan.match.rows, plan.file.channels_first, lambda slot: _new(plan.config, slot)):
         if array.size and not np.isfinite([array.min(), array.max()]).all():
-            hint = "; --head=drop_dense leaves the dense layers out" if slot.kind == "dense" else ""
+            hint = (
+                "; --head=drop_dense leaves the dense layers out"
+                if slot.kind == "dense"
+                else "; save it from a network that is finite"
+            )
             raise UserError(f"{plan.file.path}: the tensor for {slot.name} holds NaN or Inf{hint}")
         trees["stats" if slot.leaf in ("mean", "var") else "params"][slot.layer][slot.leaf] = array
     return graph, trees["params"], trees["stats"]

@@ -148,7 +148,10 @@ def complete(
     if file.operations is not None:
         there = difference(file.operations, of_network(described), head)
         if there:
-            raise UserError(f"{file.path}: is not {full_name(config.model.name, config.model.variant)}: {there}")
+            raise UserError(
+                f"{file.path}: is not {full_name(config.model.name, config.model.variant)}: {there}; --model and "
+                "--variant say what it is"
+            )
     return described
 
 
