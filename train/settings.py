@@ -97,7 +97,7 @@ def _resolve_crops(config: ConfigDict) -> None:
     if augment.scale_jitter and augment.scale_jitter[0] < dataset.image_size:
         raise UserError(
             f"config.augment.scale_jitter={augment.scale_jitter}: a crop of config.dataset.image_size="
-            f"{dataset.image_size} pixels does not fit into the least of them"
+            f"{dataset.image_size} pixels does not fit into the least of them; choose larger ones"
         )
     for key in ("random_resized_crop", "scale_jitter"):
         if augment[key]:

@@ -70,7 +70,7 @@ def read(path: Path, *, stream: bool = False, channels: int = 3) -> Source:
         candidates = {split: path.with_name(path.name + ending) for split, ending in _SPLITS.items()}
         files = {split: file for split, file in candidates.items() if file.is_file()}
         if "train" not in files:
-            raise UserError(f"{path}: no such file, and no {path.name}_train.npz beside it either")
+            raise UserError(f"{path}: no such file, and no {path.name}_train.npz beside it either; name one that is")
     read_files = {split: _read_file(file, stream, channels) for split, file in files.items()}
     names = {split: class_names for split, (_, class_names) in read_files.items() if class_names is not None}
     if len(set(names.values())) > 1:

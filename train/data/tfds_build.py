@@ -70,7 +70,7 @@ def _hold_files_against(name: str, builder: Any, manual_dir: Path) -> None:
     # TFDS knows the files of all configurations of a set together, so of those one is enough.
     if missing and (builder.builder_config is None or missing == wanted.keys()):
         files = "; ".join(f"{file} ({wanted[file][0]})" for file in sorted(missing))
-        raise UserError(f"tfds:{name}: {manual_dir} lacks {files}")
+        raise UserError(f"tfds:{name}: {manual_dir} lacks {files}; put them there")
     for file, (_, info) in wanted.items():
         if file in missing:
             continue
@@ -79,7 +79,7 @@ def _hold_files_against(name: str, builder: Any, manual_dir: Path) -> None:
         if checksum != info.checksum:
             raise UserError(
                 f"{manual_dir / file}: is not the file that tfds:{name} is made of (SHA-256 {checksum[:12]}..., "
-                f"should be {info.checksum[:12]}...)"
+                f"should be {info.checksum[:12]}...); bring that"
             )
 
 

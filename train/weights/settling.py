@@ -64,7 +64,7 @@ class Statements:
                     ) from error
                 self._keys.add(key)
             elif who and known[key] != value:
-                raise UserError(f"config.{key}={known[key]}: {who} has {value}")
+                raise UserError(f"config.{key}={known[key]}: {who} has {value}; leave it out")
 
     def require(self, examples: Mapping[str, str], why: str) -> None:
         """Raise UserError where keys are not stated, with an example of each."""
