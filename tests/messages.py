@@ -13,8 +13,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 ROOMS = ("scripts", "train", "models", "configs")
 
 # What is raised and becomes one line by itself, and what becomes a part of such a line.
-WHOLE = {"UserError", "_Unreadable", "_fail", "SystemExit"}
-PART = {"NotFiniteError", "NetworkError", "GeometryError", "BadImage", "ValueError"}
+WHOLE = {"UserError", "_fail", "SystemExit", "super().__init__"}
+PART = {"_Unreadable", "NotFiniteError", "NetworkError", "GeometryError", "BadImage", "ValueError"}
 
 # Functions whose texts become a part of a message, or a message, without being raised where they stand.
 SAY = {
@@ -153,7 +153,8 @@ def _field(node: ast.AST) -> str:
 
 
 def _name(function: ast.expr) -> str:
-    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    text = ast.unparse(function)  # a subclass of UserError frames its text in super().__init__
+    return text if text == "super().__init__" else text.rpartition(".")[2]
 
 
 def _fixed(text: str) -> str:

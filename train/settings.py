@@ -124,7 +124,7 @@ def _resolve_transfer(config: ConfigDict) -> None:
     elif transfer.layer_decay != 1:
         raise UserError(
             f"config.transfer.layer_decay={transfer.layer_decay:g}: is for config.transfer.mode=finetune, "
-            f"not {transfer.mode}"
+            f"not {transfer.mode}; leave it out"
         )
     if transfer.mode == "frozen":
         _refuse(config, ("store",), "stores nothing")
@@ -149,7 +149,8 @@ def _refuse(config: ConfigDict, keys: tuple[str, ...], why: str) -> None:
     for key in keys:
         if config.transfer[key] is not None:
             raise UserError(
-                f"config.transfer.{key}={config.transfer[key]}: config.transfer.mode={config.transfer.mode} {why}"
+                f"config.transfer.{key}={config.transfer[key]}: config.transfer.mode={config.transfer.mode} {why}; "
+                "leave it out"
             )
 
 

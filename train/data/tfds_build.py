@@ -63,7 +63,7 @@ def _require_tensorflow(name: str) -> None:
 def _hold_files_against(name: str, builder: Any, manual_dir: Path) -> None:
     """Compare the files with what TFDS knows of them: left to itself, it would try to download what is missing."""
     if not manual_dir.is_dir():
-        raise UserError(f"--manual_dir={manual_dir}: there is no such folder")
+        raise UserError(f"--manual_dir={manual_dir}: there is no such folder; name the one with the set's files")
     known = builder.url_infos or {}  # some sets have none
     wanted = {info.filename or Path(urlsplit(url).path).name: (url, info) for url, info in known.items()}
     missing = {file for file in wanted if not (manual_dir / file).is_file()}
