@@ -80,7 +80,7 @@ def test_from_training_to_export_no_command_asks_a_host(tmp_path: Path, python: 
         "evaluate": [f"--run={run}"],
         "report": [f"--run={run}"],
         "predict": [f"--run={run}", str(photo)],
-        "extract": [f"--run={run}", "--layer=D1", f"--output={store}"],
+        "extract": [f"--run={run}", "--layer=hidden1", f"--output={store}"],
         "probe": [f"--features={store}", "--method=linear"],
         "export": [f"--run={run}", "--format=onnx", f"--output={tmp_path / 'net.onnx'}"],
     }
