@@ -63,7 +63,7 @@ def check_keys(config: object) -> None:
     """
     if not isinstance(config, ConfigDict):
         raise UserError(
-            f"--config: get_config() has returned {type(config).__name__}, not base.get_config()'s ConfigDict"
+            f"--config: get_config() has returned {type(config).__name__}; it begins with base.get_config()'s"
         )
     has, known = {key for key, _ in leaves(config)}, {key for key, _ in leaves(base.get_config())}
     for key in sorted(has - known):

@@ -19,7 +19,9 @@ def file(path: str) -> Path:
     if target.is_dir():
         raise UserError(f"--output={path}: is a folder; name a file")
     if not os.access(target.absolute().parent, os.W_OK):
-        raise UserError(f"--output={path}: there is no folder {target.parent} that can be written to")
+        raise UserError(
+            f"--output={path}: there is no folder {target.parent} that can be written to; make it, or choose another"
+        )
     return target
 
 
@@ -55,7 +57,7 @@ def folder(path: str) -> Path:
     target = Path(path).expanduser()
     there = next(above for above in (target.absolute(), *target.absolute().parents) if above.exists())
     if not there.is_dir():
-        raise UserError(f"--output={path}: {there} is no folder")
+        raise UserError(f"--output={path}: {there} is no folder; choose another")
     if not os.access(there, os.W_OK):
-        raise UserError(f"--output={path}: {there} cannot be written to")
+        raise UserError(f"--output={path}: {there} cannot be written to; choose another")
     return target

@@ -50,7 +50,8 @@ def main() -> None:
         )
     for flag in (_MANUAL_DIR,) if _CACHE.value else (_IMAGE_SIZE, _RESIZE, _SKIP):
         if flag.present:
-            raise UserError(f"--{flag.name}: is for {'sets that are built' if _CACHE.value else '--cache=FOLDER'}")
+            takers = "sets that are built" if _CACHE.value else "--cache=FOLDER"
+            raise UserError(f"--{flag.name}: is for {takers}; leave it out")
     if _CACHE.value:
         config = base.get_config().dataset
         config.source, config.data_dir, config.skip_bad_images = uri, _DATA_DIR.value, _SKIP.value

@@ -41,7 +41,7 @@ def main() -> None:
         raise UserError("--method=NAME is missing: one of linear, knn, few_shot")
     for flag in (_SHOTS, _DRAWS, _SEED):
         if flag.present and _METHOD.value != "few_shot":
-            raise UserError(f"--{flag.name}: --method={_METHOD.value} does not take it")
+            raise UserError(f"--{flag.name}: --method={_METHOD.value} does not take it; leave it out")
     if not all(shots.isdecimal() for shots in _SHOTS.value):
         raise UserError(f"--shots={','.join(_SHOTS.value)}: must be whole numbers with commas between, as 1,5,20")
     write = outputs.json_output(_OUTPUT.value)

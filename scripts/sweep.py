@@ -46,7 +46,7 @@ def main() -> None:
             raise UserError(f"--{flag.name}=... is missing: {what}")
     for name, takers in {"jobs": ("processes", "ray"), "address": ("ray",)}.items():
         if flags.FLAGS[name].present and _BY.value not in takers:
-            raise UserError(f"--{name}: is for --by={' or '.join(takers)}")
+            raise UserError(f"--{name}: is for --by={' or '.join(takers)}; leave it out")
     config = flags.FLAGS.config
     given = tuple(config_flags.get_override_values(flags.FLAGS["config"]))
     own = ranges.read(Path(str(_SWEEP.value)).expanduser(), config, check_key, given)

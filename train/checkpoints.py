@@ -55,7 +55,9 @@ def load_network(folder: RunFolder, mesh: Mesh, step: int | None = None) -> tupl
     with Checkpoints(folder.path, read_only=True) as checkpoints:
         chosen = checkpoints.best() if step is None else step
         if chosen is None:
-            raise UserError(f"{checkpoints.path}: there is no checkpoint yet")
+            raise UserError(
+                f"{checkpoints.path}: there is no checkpoint yet; the command that trains the run makes one"
+            )
         trained = checkpoints.restore_network(chosen, _placed(like, mesh))
         params, stats = trained["ema"] or trained["params"], trained["stats"]
         if frozen_part is not None:
@@ -274,7 +276,10 @@ class Checkpoints:
             restored = self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore(), **items))
             progress = _checked(restored, items)
         except (MemoryError, jax.errors.JaxRuntimeError) as error:  # of this machine, and not of what lies there
-            raise UserError(f"{self.path / str(step)}: there is no room to read it here ({_reason(error)})") from error
+            raise UserError(
+                f"{self.path / str(step)}: there is no room to read it here ({_reason(error)}); end other programs, "
+                f"and {AGAIN}"
+            ) from error
         except Exception as error:  # whatever a damaged file makes Orbax and tensorstore raise
             raise _Unreadable(f"{self.path / str(step)}: the checkpoint cannot be read ({_reason(error)})") from error
         if bad := not_finite(restored.network):

@@ -30,7 +30,7 @@ def make_mesh(data: int | None, model: int = 1) -> Mesh:
     if count > there:
         sides = f"config.mesh.model={model}" if data is None else f"config.mesh.data={data}"
         sides += f" times config.mesh.model={model}" if data is not None and model > 1 else ""
-        raise UserError(f"{sides}: this machine has {there} of {jax.default_backend()}")
+        raise UserError(f"{sides}: this machine has {there} of {jax.default_backend()}; choose no more")
     if hosts.count() > 1 and count != there:
         raise UserError(
             f"config.mesh: {count // model} x {model} devices; over several hosts it takes all {there}: leave "

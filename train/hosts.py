@@ -127,7 +127,9 @@ def _connect(place: Place | None, wait: int, heartbeat: int) -> None:
                 "--distributed: jax finds no SLURM step, Open MPI, Kubernetes (which needs the package kubernetes) or "
                 "Cloud TPU here; give --coordinator=HOST:PORT --processes=N --process=I"
             ) from error
-        raise UserError(f"{what}: jax cannot join the processes ({str(error).splitlines()[0]})") from error
+        raise UserError(
+            f"{what}: jax cannot join the processes ({str(error).splitlines()[0]}); mend that, and start all again"
+        ) from error
 
 
 def _check_port(coordinator: str) -> None:

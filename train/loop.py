@@ -108,7 +108,9 @@ def _open(workdir: Path, config: ConfigDict, described: dict[str, Any]) -> RunFo
 
     def read() -> RunFolder:
         if not (workdir / CONFIG).exists():
-            raise UserError(f"{shared}: what process 0 has written is not here, at process {hosts.number()}")
+            raise UserError(
+                f"{shared}: what process 0 has written is not here, at process {hosts.number()}; mount it here"
+            )
         return RunFolder(workdir)
 
     folder = hosts.after_writer(lambda: RunFolder.create(workdir, config, described), read)

@@ -75,7 +75,7 @@ def _module(choice: _Choice, key: jax.Array) -> Network:
         )
     except GeometryError as error:
         where = f"config.dataset.image_size={choice.image_size}: too small for {choice.name}"
-        raise UserError(f"{where}: {error}") from error
+        raise UserError(f"{where}: {error}; choose a larger one") from error
     except NetworkError as error:
         raise UserError(f"config.model: {error}") from error
 
@@ -99,7 +99,10 @@ def describe_parts(config: ConfigDict) -> tuple[Described | None, Described]:
         return None, whole
     frozen, learning = (split(part) for part in divide(whole, last))
     if not learning[1]:
-        raise UserError(f"config.transfer.frozen_until={last}: behind it there are no parameters that could learn")
+        raise UserError(
+            f"config.transfer.frozen_until={last}: behind it there are no parameters that could learn; choose an "
+            "earlier stage"
+        )
     return frozen, learning
 
 

@@ -95,7 +95,7 @@ def _is_folder(name: str) -> bool:
 
 def _inside(folder: str) -> list[str]:
     def refuse(error: OSError) -> None:  # left alone, os.walk passes over what it cannot enter
-        raise UserError(f"{error.filename}: cannot be read ({error.strerror})")
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror}); make it readable, or leave it out")
 
     images: list[Path] = []
     for below, folders, files in os.walk(folder, onerror=refuse):

@@ -286,7 +286,11 @@ def _read(path: Path, parse: Callable[[str], Any]) -> Any:
     try:
         return parse(path.read_text())
     except (OSError, ValueError) as error:
-        again = "; without it, the command that trained writes it again" if path.name == RESULT else ""
+        again = (
+            "; without it, the command that trained writes it again"
+            if path.name == RESULT
+            else "; put it back from a copy, or train again"
+        )
         raise UserError(f"{path}: cannot be read ({error}){again}") from error
 
 

@@ -69,7 +69,8 @@ def resolve(config: ConfigDict) -> None:
     _resolve_transfer(config)
     if config.transfer.net_a and not config.model.name.startswith("vgg"):
         raise UserError(
-            f"config.transfer.net_a={config.transfer.net_a}: {config.model.name} does not begin with VGG's A"
+            f"config.transfer.net_a={config.transfer.net_a}: {config.model.name} does not begin with VGG's A; "
+            "leave it out"
         )
     _resolve_crops(config)
     if config.dataset.resize == "pad" and config.dataset.crop != 1:
@@ -96,7 +97,7 @@ def _resolve_crops(config: ConfigDict) -> None:
     if augment.scale_jitter and augment.scale_jitter[0] < dataset.image_size:
         raise UserError(
             f"config.augment.scale_jitter={augment.scale_jitter}: a crop of config.dataset.image_size="
-            f"{dataset.image_size} pixels does not fit into the least of them"
+            f"{dataset.image_size} pixels does not fit into the least of them; choose larger ones"
         )
     for key in ("random_resized_crop", "scale_jitter"):
         if augment[key]:
@@ -123,7 +124,7 @@ def _resolve_transfer(config: ConfigDict) -> None:
     elif transfer.layer_decay != 1:
         raise UserError(
             f"config.transfer.layer_decay={transfer.layer_decay:g}: is for config.transfer.mode=finetune, "
-            f"not {transfer.mode}"
+            f"not {transfer.mode}; leave it out"
         )
     if transfer.mode == "frozen":
         _refuse(config, ("store",), "stores nothing")
@@ -148,7 +149,8 @@ def _refuse(config: ConfigDict, keys: tuple[str, ...], why: str) -> None:
     for key in keys:
         if config.transfer[key] is not None:
             raise UserError(
-                f"config.transfer.{key}={config.transfer[key]}: config.transfer.mode={config.transfer.mode} {why}"
+                f"config.transfer.{key}={config.transfer[key]}: config.transfer.mode={config.transfer.mode} {why}; "
+                "leave it out"
             )
 
 

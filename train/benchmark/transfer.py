@@ -43,7 +43,9 @@ def _last_convolution(config: ConfigDict) -> str:
     names = list(network.layers_by_stage(config))
     dense = next((names.index(name) for name in ("fc6", "C5") if name in names), 0)
     if not dense:
-        raise UserError(f"config.model.name={config.model.name}: has no convolutions with dense layers behind them")
+        raise UserError(
+            f"config.model.name={config.model.name}: has no convolutions with dense layers behind them; try alexnet"
+        )
     return names[dense - 1]
 
 

@@ -199,7 +199,7 @@ class Store:
                 f"{self.path / name}: cannot be read ({error}); remove {self.path} and run its command again"
             ) from error
         except OSError as error:
-            raise UserError(f"{self.path / name}: cannot be read ({error.strerror})") from error
+            raise UserError(f"{self.path / name}: cannot be read ({error.strerror}); make it readable") from error
 
 
 def records_name(split: str) -> str:

@@ -38,7 +38,9 @@ def load(config: ConfigDict) -> Dataset:
       UserError: the source is unknown, cannot be read, or contradicts the section.
     """
     if config.skip_bad_images and not config.source.startswith("folder:"):
-        raise UserError(f"config.dataset.skip_bad_images=True: {config.source} is no folder of photos")
+        raise UserError(
+            f"config.dataset.skip_bad_images=True: {config.source} is no folder of photos (folder:ROOT); leave it out"
+        )
     return _divided(config, read(config.source, config))
 
 
@@ -55,7 +57,7 @@ def _divided(config: ConfigDict, source: Source) -> Dataset:
     elif config.stream and not streams:
         raise UserError(
             f"config.dataset.stream=True: {config.source} holds pixels, and only photos that are files are streamed "
-            "(config.augment.random_resized_crop needs it)"
+            "(config.augment.random_resized_crop needs it); leave both out"
         )
     sized = {role: _sized(origin.chosen(), config, config.source) for role, origin in origins.items()}
     _complete_pixels(config, sized["train"])
@@ -72,7 +74,10 @@ def _roles(config: ConfigDict, source: Source) -> tuple[dict[str, Origin], str]:
     splits = source.splits
     _complete_classes(config, config.source, source)
     if not source.labels_fit and len(only := np.unique(splits["train"].labels)) == 1:
-        raise UserError(f"{config.source}: all its training images have the label {only[0]}; it takes two classes")
+        raise UserError(
+            f"{config.source}: all its training images have the label {only[0]}; it takes two classes, so add images "
+            "of another"
+        )
 
     origins = {split: _chosen(config, split, images) for split, images in splits.items()}
     test_split = "val" if "test" not in origins and "validation" in origins else "test"
@@ -80,7 +85,9 @@ def _roles(config: ConfigDict, source: Source) -> tuple[dict[str, Origin], str]:
         origins["test"] = origins.pop("validation")
     if "test" in origins:
         if config.test is not None:
-            raise UserError(f"config.dataset.test={config.test:g}: {config.source} has test images of its own")
+            raise UserError(
+                f"config.dataset.test={config.test:g}: {config.source} has test images of its own; leave it out"
+            )
     else:
         if config.test is None:
             config.test = DEFAULT_TEST
@@ -150,7 +157,7 @@ def _of_channels(images: Read, config: ConfigDict, uri: str) -> Read:
         return replace(images, channels=config.channels or images.channels)
     channels = images.images.shape[-1]
     if config.channels not in (None, channels):
-        raise UserError(f"config.dataset.channels={config.channels}: the images of {uri} have {channels}")
+        raise UserError(f"config.dataset.channels={config.channels}: the images of {uri} have {channels}; leave it out")
     return images
 
 
@@ -195,7 +202,7 @@ def _divide(images: Origin, part: float, seed: int, role: str) -> tuple[Origin, 
     except ValueError as error:
         raise UserError(
             f"config.dataset.{role}={part:g}: cannot set that many of {images.total} images aside: "
-            "of each class one must go and one stay"
+            "of each class one must go and one stay; try another number"
         ) from error
     return images.take(np.sort(rest)), images.take(np.sort(aside))
 
@@ -206,7 +213,7 @@ def _of_classes(config: ConfigDict, uri: str, source: Source) -> Source:
     if only is None or source.class_names == only:
         return source
     if source.class_names is None:
-        raise UserError(f"config.dataset.only_classes={_shortly(only)}: {uri} has no names of classes")
+        raise UserError(f"config.dataset.only_classes={_shortly(only)}: {uri} has no names of classes; leave it out")
     for name in only:
         if name not in source.class_names:
             raise UserError(
@@ -248,7 +255,7 @@ def _some_of_each(images: Origin, config: ConfigDict) -> Origin:
         if len(of_class) < config.per_class:
             raise UserError(
                 f"config.dataset.per_class={config.per_class}: of class {label} there are {len(of_class)} images "
-                "to train on"
+                "to train on; choose at most as many"
             )
         kept.append(of_class[: config.per_class])
     return images.take(np.sort(np.concatenate(kept)))
@@ -261,13 +268,16 @@ def _complete_classes(config: ConfigDict, uri: str, source: Source) -> None:
         if config.class_names is not None and class_names not in (config.class_names, config.class_ids):
             raise UserError(
                 f"{uri}: its classes are {_shortly(class_names)}; those of config.dataset.class_names "
-                f"are {_shortly(config.class_names)}"
+                f"are {_shortly(config.class_names)}; leave that key out, or name the data it belongs to"
             )
         if class_names != config.class_ids:
             config.class_names = class_names
     if config.class_names is not None:
         if config.classes not in (None, len(config.class_names)):
-            raise UserError(f"config.dataset.classes={config.classes}: there are {len(config.class_names)} class names")
+            raise UserError(
+                f"config.dataset.classes={config.classes}: there are {len(config.class_names)} class names; leave it "
+                "out"
+            )
         config.classes = len(config.class_names)
     elif config.classes is None:
         config.classes = max(2, int(source.splits["train"].labels.max()) + 1)
@@ -276,7 +286,8 @@ def _complete_classes(config: ConfigDict, uri: str, source: Source) -> None:
         if len(outside):
             raise UserError(
                 f"{uri}: label {images.labels[outside[0]]} of {split} image {outside[0]} is outside "
-                f"the classes 0 to {config.classes - 1} ({len(outside)} such labels)"
+                f"the classes 0 to {config.classes - 1} ({len(outside)} such labels); mend them, "
+                "or set a larger config.dataset.classes"
             )
 
 
@@ -289,7 +300,9 @@ def _complete_pixels(config: ConfigDict, images: Read) -> None:
     config.channels = channels = images.channels if isinstance(images, Photos) else images.images.shape[-1]
     for name in ("mean", "std"):
         if config[name] is not None and len(config[name]) != channels:
-            raise UserError(f"config.dataset.{name}={config[name]}: the images have {channels} channels")
+            raise UserError(
+                f"config.dataset.{name}={config[name]}: the images have {channels} channels; give a number for each"
+            )
     if config.covariance is not None and len(config.covariance) != channels**2:
         raise UserError(f"config.dataset.covariance={config.covariance}: takes {channels**2} numbers, row by row")
     if None in (config.mean, config.std, config.covariance):

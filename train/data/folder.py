@@ -11,7 +11,7 @@ from train.data import decode
 from train.data.photos import Photos
 from train.data.seen import Look, looked_at
 from train.data.source import Source
-from train.errors import UserError
+from train.errors import AGAIN, UserError
 
 # Names of folders for a role, in small or capital letters.
 _SPLITS = {
@@ -40,9 +40,10 @@ class _Files:
         try:
             return [((self._root / self._names[index]).read_bytes(), int(self.labels[index])) for index in indices]
         except OSError as error:
-            raise UserError(f"{error.filename}: cannot be read ({error.strerror}); was there when the run began") from (
-                error
-            )
+            raise UserError(
+                f"{error.filename}: cannot be read ({error.strerror}); it was there when the run began: put it back, "
+                f"and {AGAIN}"
+            ) from (error)
 
     def name(self, index: int) -> str:
         return str(self._root / self._names[index])
@@ -68,7 +69,9 @@ def read(root: Path, *, skip_bad_images: bool) -> Source:
         damaged, or is a link out of the root.
     """
     if not root.is_dir():
-        raise UserError(f"{root}: there is no such folder")
+        raise UserError(
+            f"{root}: there is no such folder; folder: takes one that holds a folder of photos for each class"
+        )
     root = root.resolve()
     folders = _split_folders(root)
     classes = {split: _class_folders(folder, 2 if split == "train" else 1) for split, folder in folders.items()}
@@ -108,12 +111,17 @@ def _split_folders(root: Path) -> dict[str, Path]:
         for path in inside:
             if path.name.lower() in names:
                 if split in found:
-                    raise UserError(f"{root}: holds both {found[split].name}/ and {path.name}/; which is it?")
+                    raise UserError(
+                        f"{root}: holds both {found[split].name}/ and {path.name}/; which is it? Take the other away"
+                    )
                 found[split] = path
     if not found:
         return {"train": root}
     if "train" not in found:
-        raise UserError(f"{root}: holds {next(iter(found.values())).name}/ but no train/ beside it")
+        raise UserError(
+            f"{root}: holds {next(iter(found.values())).name}/ but no train/ beside it; put the images to train on "
+            "there"
+        )
     if others := [path.name for path in inside if path not in found.values()]:
         raise UserError(
             f"{root}: holds {found['train'].name}/, and beside it {', '.join(others[:3])}/, which is no split; are "
@@ -140,20 +148,22 @@ def _hold_against(root: Path, names: Sequence[str], others: set[str], folder: Pa
     if missing or new:
         said = [f"{folder.name}/ lacks {', '.join(sorted(missing))}"] if missing else []
         said += [f"{folder.name}/ has {', '.join(sorted(new))}, train/ has not"] if new else []
-        raise UserError(f"{root}: the classes of train/ and {folder.name}/ differ: {'; '.join(said)}")
+        raise UserError(
+            f"{root}: the classes of train/ and {folder.name}/ differ: {'; '.join(said)}; give both the same"
+        )
 
 
 def _hold_a_file_each(class_folders: Sequence[Path], labels: set[int], which: str) -> None:
     for label, folder in enumerate(class_folders):
         if label not in labels:
-            raise UserError(f"{folder}: this class folder holds no image{which}")
+            raise UserError(f"{folder}: this class folder holds no image{which}; add some, or take the folder away")
 
 
 def _files(folder: Path, root: Path) -> Iterator[str]:
     """Yield the names of a class's files, from the root."""
 
     def refuse(error: OSError) -> None:  # left alone, os.walk passes over what it cannot enter
-        raise UserError(f"{error.filename}: cannot be read ({error.strerror})")
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror}); make it readable, or take it away")
 
     for below, folders, files in os.walk(folder, onerror=refuse):
         folders.sort()

@@ -34,7 +34,10 @@ def read_folder(folder: Path) -> dict[str, Examples]:
         images = read_file(_find(folder, f"{prefix}-images-idx3-ubyte"), dimensions=3)
         labels = read_file(_find(folder, f"{prefix}-labels-idx1-ubyte"), dimensions=1)
         if len(images) != len(labels):
-            raise UserError(f"{folder}: {len(images)} images but {len(labels)} labels in the {prefix}-* files")
+            raise UserError(
+                f"{folder}: {len(images)} images but {len(labels)} labels in the {prefix}-* files; bring both from "
+                "one set"
+            )
         splits[split] = Examples(images[..., np.newaxis], labels.astype(np.int32))
     return splits
 
@@ -43,7 +46,7 @@ def _find(folder: Path, name: str) -> Path:
     for path in (folder / f"{name}.gz", folder / name):
         if path.is_file():
             return path
-    raise UserError(f"{folder}: neither {name}.gz nor {name} is there")
+    raise UserError(f"{folder}: neither {name}.gz nor {name} is there; put one of them there")
 
 
 def read_file(path: Path, dimensions: int) -> np.ndarray:
@@ -59,17 +62,22 @@ def read_file(path: Path, dimensions: int) -> np.ndarray:
             header = file.read(length)
             magic = bytes((0, 0, 8, dimensions))
             if header[:4] != magic:
-                raise UserError(f"{path}: starts with {header[:4].hex()}, an IDX file of this kind with {magic.hex()}")
+                raise UserError(
+                    f"{path}: starts with {header[:4].hex()}, an IDX file of this kind with {magic.hex()}; bring that"
+                )
             if len(header) < length:
-                raise UserError(f"{path}: ends within its header")
+                raise UserError(f"{path}: ends within its header; bring the whole file")
             shape = struct.unpack(f">{dimensions}I", header[4:])
             count = math.prod(shape)
             values = bytearray()  # by pieces: a header may promise more than any memory holds
             while len(values) <= count and (piece := file.read(1 << 20)):
                 values += piece
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
+        raise UserError(f"{path}: cannot be read ({error}); bring the whole file") from error
     if len(values) != count:
         more = "more" if len(values) > count else str(len(values))
-        raise UserError(f"{path}: the header promises {count} bytes of {' x '.join(map(str, shape))}, there are {more}")
+        raise UserError(
+            f"{path}: the header promises {count} bytes of {' x '.join(map(str, shape))}, there are {more}; bring "
+            "the whole file"
+        )
     return np.frombuffer(values, np.uint8).reshape(shape)

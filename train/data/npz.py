@@ -70,11 +70,11 @@ def read(path: Path, *, stream: bool = False, channels: int = 3) -> Source:
         candidates = {split: path.with_name(path.name + ending) for split, ending in _SPLITS.items()}
         files = {split: file for split, file in candidates.items() if file.is_file()}
         if "train" not in files:
-            raise UserError(f"{path}: no such file, and no {path.name}_train.npz beside it either")
+            raise UserError(f"{path}: no such file, and no {path.name}_train.npz beside it either; name one that is")
     read_files = {split: _read_file(file, stream, channels) for split, file in files.items()}
     names = {split: class_names for split, (_, class_names) in read_files.items() if class_names is not None}
     if len(set(names.values())) > 1:
-        raise UserError(f"{path}: class_names differ between {' and '.join(names)}")
+        raise UserError(f"{path}: class_names differ between {' and '.join(names)}; give all the same")
     return Source({split: images for split, (images, _) in read_files.items()}, next(iter(names.values()), None))
 
 
@@ -83,9 +83,11 @@ def _read_file(path: Path, stream: bool, channels: int) -> tuple[Examples | Phot
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except (AttributeError, TypeError):  # np.load reads other files too, and returns what has no `files`
-        raise UserError(f"{path}: is no NumPy archive (.npz)") from None
+        raise UserError(f"{path}: is no NumPy archive (.npz); write one with numpy.savez") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: cannot be read as a NumPy archive ({error})") from error
+        raise UserError(
+            f"{path}: cannot be read as a NumPy archive ({error}); write it again with numpy.savez"
+        ) from error
     if "label" not in arrays or not ("image" in arrays or {"jpeg", "offset"} <= arrays.keys()):
         raise UserError(
             f"{path}: needs `label` and `image` (or `jpeg` and `offset`); has {', '.join(arrays) or 'none'}"
@@ -106,7 +108,7 @@ def _read_file(path: Path, stream: bool, channels: int) -> tuple[Examples | Phot
         reasons = threads.map(lambda index: decode.check(packed.bytes_of(index)), range(len(packed)))
         for index, reason in enumerate(reasons):
             if reason:
-                raise UserError(f"{packed.name(index)}: {reason}")
+                raise UserError(f"{packed.name(index)}: {reason}; write the file again without it")
     return Photos.all_of(packed, channels), names
 
 
@@ -114,11 +116,11 @@ def _pixels(path: Path, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     if images.ndim == 3:
         images = images[..., np.newaxis]
     if images.size == 0:
-        raise UserError(f"{path}: holds no image")
+        raise UserError(f"{path}: holds no image, and must hold one or more")
     if images.ndim != 4 or images.dtype != np.uint8 or images.shape[-1] not in (1, 3):
         raise UserError(f"{path}: image must be uint8 [N, H, W] or [N, H, W, 1 or 3], is {images.dtype} {images.shape}")
     if len(images) != len(labels):
-        raise UserError(f"{path}: {len(images)} images but {len(labels)} labels")
+        raise UserError(f"{path}: {len(images)} images but {len(labels)} labels; give a label to each")
     return images
 
 
@@ -128,5 +130,5 @@ def _packed(path: Path, jpeg: np.ndarray, offset: np.ndarray, labels: np.ndarray
     if len(offset) < 2 or offset[0] < 0 or offset[-1] > len(jpeg) or np.any(np.diff(offset) <= 0):
         raise UserError(f"{path}: offset must rise from 0 to the {len(jpeg)} bytes of jpeg")
     if len(offset) != len(labels) + 1:
-        raise UserError(f"{path}: {len(offset) - 1} images but {len(labels)} labels")
+        raise UserError(f"{path}: {len(offset) - 1} images but {len(labels)} labels; give a label to each")
     return _Packed(path, np.ascontiguousarray(jpeg), offset, labels)

@@ -11,7 +11,7 @@ import numpy as np
 from train.data import decode
 from train.data.boxes import ChooseBox, middle_box
 from train.data.examples import Examples
-from train.errors import UserError
+from train.errors import AGAIN, UserError
 
 _Decoded = TypeVar("_Decoded")
 
@@ -157,7 +157,7 @@ class Photos:
             try:
                 images.append(decode_one(place, data))
             except decode.BadImage as error:
-                raise UserError(f"{self.records.name(wanted[place])}: {error}") from error
+                raise UserError(f"{self.records.name(wanted[place])}: {error}; replace it, and {AGAIN}") from error
             labels[place] = label if self.new_label is None else self.new_label[label]
         return images, labels
 

@@ -66,7 +66,7 @@ def read(uri: str, config: ConfigDict) -> Source:
     source = SOURCES[kind](path, config)
     for split, images in source.splits.items():
         if not images.total:
-            raise UserError(f"{uri}: its {split} split holds no image")
+            raise UserError(f"{uri}: its {split} split holds no image; add some")
     return source
 
 

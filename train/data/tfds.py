@@ -128,7 +128,7 @@ def read(
         if theirs in prepared.info.splits
     }
     if "train" not in records:
-        raise UserError(f"tfds:{name}: has no split `train`, but {', '.join(prepared.info.splits)}")
+        raise UserError(f"tfds:{name}: has no split `train`, but {', '.join(prepared.info.splits)}; choose another set")
     # A test whose answers are kept secret has the label -1 throughout.
     records = {split: found for split, found in records.items() if found.read([0])[0][1] >= 0}
     if stream is None:
@@ -163,10 +163,15 @@ def _keys(name: str, info: Any) -> tuple[str, str]:
 
     keys = info.supervised_keys
     if keys is None or len(keys) != 2:
-        raise UserError(f"tfds:{name}: does not say which of its features are image and label (supervised_keys)")
+        raise UserError(
+            f"tfds:{name}: does not say which of its features are image and label (supervised_keys); choose another set"
+        )
     image, label = (info.features[key] if isinstance(key, str) else None for key in keys)
     if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
-        raise UserError(f"tfds:{name}: is no set of images with one label each")
+        raise UserError(f"tfds:{name}: is no set of images with one label each; choose another set")
     if image.np_dtype != np.uint8 or image.shape[-1] not in (None, 1, 3):
-        raise UserError(f"tfds:{name}: images must be bytes with 1 or 3 channels, are {image.np_dtype} {image.shape}")
+        raise UserError(
+            f"tfds:{name}: images must be bytes with 1 or 3 channels, are {image.np_dtype} {image.shape}; choose "
+            "another set"
+        )
     return keys

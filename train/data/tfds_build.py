@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from train.data import tfds
-from train.errors import UserError
+from train.errors import AGAIN, UserError
 from train.locking import locked
 
 # Seconds to wait for an answer before a host counts as out of reach.
@@ -70,14 +70,14 @@ def _require_tensorflow(name: str) -> None:
 def _hold_files_against(name: str, builder: Any, manual_dir: Path) -> None:
     """Compare the files with what TFDS knows of them: left to itself, it would try to download what is missing."""
     if not manual_dir.is_dir():
-        raise UserError(f"--manual_dir={manual_dir}: there is no such folder")
+        raise UserError(f"--manual_dir={manual_dir}: there is no such folder; name the one with the set's files")
     known = builder.url_infos or {}  # some sets have none
     wanted = {info.filename or Path(urlsplit(url).path).name: (url, info) for url, info in known.items()}
     missing = {file for file in wanted if not (manual_dir / file).is_file()}
     # TFDS knows the files of all configurations of a set together, so of those one is enough.
     if missing and (builder.builder_config is None or missing == wanted.keys()):
         files = "; ".join(f"{file} ({wanted[file][0]})" for file in sorted(missing))
-        raise UserError(f"tfds:{name}: {manual_dir} lacks {files}")
+        raise UserError(f"tfds:{name}: {manual_dir} lacks {files}; put them there")
     for file, (_, info) in wanted.items():
         if file in missing:
             continue
@@ -86,7 +86,7 @@ def _hold_files_against(name: str, builder: Any, manual_dir: Path) -> None:
         if checksum != info.checksum:
             raise UserError(
                 f"{manual_dir / file}: is not the file that tfds:{name} is made of (SHA-256 {checksum[:12]}..., "
-                f"should be {info.checksum[:12]}...)"
+                f"should be {info.checksum[:12]}...); bring that"
             )
 
 
@@ -141,9 +141,9 @@ def _copy_records(source: Path, place: Path) -> int:
             written += 1
         writer.close()
     except tensorflow.errors.OpError as error:
-        raise UserError(f"{source}: cannot be read as a TFRecord file ({error.message})") from error
+        raise UserError(f"{source}: cannot be read as a TFRecord file ({error.message}); build it again") from error
     except (RuntimeError, OSError) as error:  # of the writer
-        raise UserError(f"{place}: cannot be written ({error})") from error
+        raise UserError(f"{place}: cannot be written ({error}); make room or mend the folder, and {AGAIN}") from error
     return written
 
 
@@ -163,5 +163,7 @@ def _download_and_prepare(name: str, known: Any, data_dir: Path, manual_dir: Pat
         raise UserError(f"tfds:{name}: {' '.join(str(error).split())}") from error
     except Exception as error:  # whatever a download or a damaged archive makes TFDS raise
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"tfds:{name}: could not be built ({type(error).__name__}: {reason})") from error
+        raise UserError(
+            f"tfds:{name}: could not be built ({type(error).__name__}: {reason}); mend that, and {AGAIN}"
+        ) from error
     shutil.rmtree(own / "extracted", ignore_errors=True)

@@ -157,7 +157,10 @@ def embed(run: RunFolder, options: Options, say: Callable[[str], None] = lambda 
     test = load_test(config.dataset, source, run.environment["data"]["fingerprint"])
     index = np.sort(np.random.default_rng(options.seed).permutation(test.images.total)[: options.points])
     if len(index) < LEAST_POINTS:
-        raise UserError(f"{source}: has {len(index)} {test.split} images, and a map takes {LEAST_POINTS} or more")
+        raise UserError(
+            f"{source}: has {len(index)} {test.split} images, and a map takes {LEAST_POINTS} or more; name a "
+            "--source that has them"
+        )
     perplexity = None
     if "tsne" in methods:
         perplexity = projection.checked_perplexity(len(index), options.perplexity, lower=options.lower_perplexity)
@@ -204,7 +207,9 @@ def _steps(run: RunFolder, *, every: bool) -> list[int]:
     with Checkpoints(run.path, read_only=True) as checkpoints:
         best = checkpoints.best()
         if best is None:
-            raise UserError(f"{checkpoints.path}: there is no checkpoint yet")
+            raise UserError(
+                f"{checkpoints.path}: there is no checkpoint yet; the command that trains the run makes one"
+            )
         return checkpoints.steps() if every else [best]
 
 

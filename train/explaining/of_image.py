@@ -165,9 +165,9 @@ def _read(image: str, config: ConfigDict) -> np.ndarray:
     try:
         return sized(Path(image).expanduser().read_bytes(), config)
     except OSError as error:
-        raise UserError(f"--image={image}: cannot be read ({error.strerror})") from error
+        raise UserError(f"--image={image}: cannot be read ({error.strerror}); name a JPEG, PNG or WebP file") from error
     except decode.BadImage as error:
-        raise UserError(f"--image={image}: {error}") from error
+        raise UserError(f"--image={image}: {error}; name another") from error
 
 
 def _index(name: str, classes: tuple[str, ...]) -> int:

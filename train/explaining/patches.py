@@ -99,10 +99,16 @@ def searched(uri: str, config: ConfigDict, most: int) -> Searched:
     images = chosen.chosen()
     if isinstance(images, Photos):
         if config.resize == "pad":
-            raise UserError(f"{uri}: holds photos of any size, and the images of this run were padded, not scaled")
+            raise UserError(
+                f"{uri}: holds photos of any size, and the images of this run were padded, not scaled; name the "
+                "--source of the run"
+            )
         return Searched(uri, replace(images, channels=config.channels), chosen.ids(), split)
     if (channels := images.images.shape[-1]) != config.channels:
-        raise UserError(f"{uri}: its images have {channels} channels, those of this run {config.channels}")
+        raise UserError(
+            f"{uri}: its images have {channels} channels, those of this run {config.channels}; name a --source that "
+            "has as many"
+        )
     pixels = resize(images.images, config.image_size, config.resize, config.crop)
     return Searched(uri, Examples(pixels, images.labels), chosen.ids(), split)
 

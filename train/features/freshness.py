@@ -122,4 +122,6 @@ def check_weights(store: Store, params: Any, stats: Any) -> None:
       UserError: it is of others; names the layers.
     """
     if changed := _changed_weights(store.manifest["of"]["weights"], network.digests(params, stats)):
-        raise UserError(f"{store.path}: the stored activations are stale: {changed[0]}")
+        raise UserError(
+            f"{store.path}: the stored activations are stale: {changed[0]}; extract again into another folder"
+        )

@@ -70,7 +70,8 @@ def extract(
         theirs = folder.config.dataset
         raise UserError(
             f"config.dataset.image_size={config.dataset.image_size} with {config.dataset.channels} channels: the "
-            f"layers of {folder.path} are for {theirs.image_size} pixels and {theirs.channels} channels"
+            f"layers of {folder.path} are for {theirs.image_size} pixels and {theirs.channels} channels; "
+            "leave both keys out"
         )
     return extraction.extract((graph, *trained), layers, config, data, path, mesh, say)
 

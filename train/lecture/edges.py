@@ -36,9 +36,9 @@ def read(path: str | None) -> np.ndarray:
     try:
         return decode.pixels(file.read_bytes(), 1)[..., 0].astype(np.float32)
     except OSError as error:
-        raise UserError(f"--image={path}: {error.strerror}") from error
+        raise UserError(f"--image={path}: {error.strerror}; name a JPEG, PNG or WebP file") from error
     except decode.BadImage as error:
-        raise UserError(f"--image={path}: {error}") from error
+        raise UserError(f"--image={path}: {error}; name another") from error
 
 
 def edges(photo: np.ndarray, name: str) -> Example:

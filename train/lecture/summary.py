@@ -38,10 +38,12 @@ def network(name: str, variant: str | None, **options: Any) -> tuple[Network, di
     known = keyword_defaults(make)
     given = {key: value for key, value in options.items() if value is not None}
     if unknown := given.keys() - known.keys():
-        raise UserError(f"--{min(unknown)}: {name} does not take it")
+        raise UserError(f"--{min(unknown)}: {name} does not take it; leave it out")
     try:
         built = nnx.eval_shape(lambda: make(**given, rngs=nnx.Rngs(0)))
-    except (GeometryError, NetworkError) as error:
+    except GeometryError as error:
+        raise UserError(f"{full_name(name, chosen)}: {error}; give a larger --image_size") from error
+    except NetworkError as error:
         raise UserError(f"{full_name(name, chosen)}: {error}") from error
     sizes = {key: (known | given)[key] for key in ("image_size", "channels", "classes")}
     return built, {"model": name, "variant": chosen, **sizes}

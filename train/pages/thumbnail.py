@@ -7,7 +7,7 @@ from train.data import decode
 from train.data.boxes import Box
 from train.data.photos import Photos
 from train.data.roles import Read
-from train.errors import UserError
+from train.errors import AGAIN, UserError
 
 
 def picture(images: Read, place: int, side: int = 200) -> np.ndarray:
@@ -30,7 +30,7 @@ def picture(images: Read, place: int, side: int = 200) -> np.ndarray:
         try:
             image = decode.crop(data, whole, side, "bilinear", images.channels)  # decoded at a part of its size
         except decode.BadImage as error:
-            raise UserError(f"{images.records.name(index)}: {error}") from error
+            raise UserError(f"{images.records.name(index)}: {error}; replace it, and {AGAIN}") from error
     else:
         image = images.images[place]
         height, width, _ = image.shape

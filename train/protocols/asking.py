@@ -112,7 +112,10 @@ def _sizes(whole: Any, shapes: Sequence[tuple[int, int]]) -> np.ndarray:
     try:
         return map_sizes(whole, shapes)
     except (GeometryError, NetworkError) as error:
-        raise UserError(f"--protocol: the network cannot be shown whole images: {error}") from error
+        raise UserError(
+            f"--protocol: the network cannot be shown whole images: {error}; "
+            "--protocol=center shows images as training did"
+        ) from error
 
 
 def _batches(

@@ -59,7 +59,10 @@ def answer(
     parts = [part for run in runs for part in _of_run(run, source, protocols, scales)]
     for run, part in zip([run for run in runs for _ in protocols], parts, strict=True):
         if settings.class_names(run.config.dataset) != settings.class_names(runs[0].config.dataset):
-            raise UserError(f"{run.path}: has other classes than {runs[0].path}; their answers have no mean")
+            raise UserError(
+                f"{run.path}: has other classes than {runs[0].path}; their answers have no mean: give runs of the "
+                "same classes"
+            )
         if part.ids != parts[0].ids:
             raise UserError(
                 f"{run.path}: has other test images of {source} than {runs[0].path}; "

@@ -30,7 +30,9 @@ def accuracy(answers: np.ndarray, ids: Sequence[str], path: Path) -> tuple[float
         assert isinstance(right, list)
         assert all(isinstance(labels, list) for labels in right)
     except (OSError, ValueError, AssertionError) as error:
-        raise UserError(f"--real_labels={path}: cannot be read as a list of lists of labels ({error})") from error
+        raise UserError(
+            f"--real_labels={path}: cannot be read as a list of lists of labels ({error}); it takes real.json"
+        ) from error
     hits = []
     for name, answer in zip(ids, answers.argmax(-1).tolist(), strict=True):
         number = _NUMBER.search(name)
@@ -42,5 +44,8 @@ def accuracy(answers: np.ndarray, ids: Sequence[str], path: Path) -> tuple[float
         if labels := right[int(number[1]) - 1]:
             hits.append(answer in labels)
     if not hits:
-        raise UserError(f"--real_labels={path}: has no label for any of the {len(ids)} images")
+        raise UserError(
+            f"--real_labels={path}: has no label for any of the {len(ids)} images; it takes real.json as it was "
+            "published"
+        )
     return sum(hits) / len(hits), len(hits)

@@ -61,7 +61,9 @@ def severity(answers: np.ndarray, labels: np.ndarray, classes: Sequence[str], th
     for name in classes:
         number = name[1:]
         if number not in synsets:
-            raise UserError(f"{there / _FILE}: knows no {name}; ImageNet's classes are those of WordNet 3.0")
+            raise UserError(
+                f"{there / _FILE}: knows no {name}; ImageNet's classes are those of WordNet 3.0: install that"
+            )
         above.append(_all_above(number, synsets))
     heights = _heights([name[1:] for name in classes], synsets)
     pairs = Counter((int(a), int(b)) for a, b in zip(labels, answers.argmax(-1), strict=True) if a != b)
@@ -121,5 +123,5 @@ def _read(path: Path) -> dict[str, _Synset]:
             )
             synsets[fields[0]] = _Synset(fields[4].replace("_", " "), hypernyms)
     except (OSError, ValueError, IndexError) as error:
-        raise UserError(f"{path}: cannot be read as WordNet's nouns ({error})") from error
+        raise UserError(f"{path}: cannot be read as WordNet's nouns ({error}); install WordNet again") from error
     return synsets

@@ -30,7 +30,10 @@ def write(run: RunFolder, source: str | None) -> list[str]:
     config.dataset.source = source or config.dataset.source
     data = load_data(config)
     if data.fingerprint != run.environment["data"]["fingerprint"]:
-        raise UserError(f"{config.dataset.source}: is not the data that {run.path} was trained on")
+        raise UserError(
+            f"{config.dataset.source}: is not the data that {run.path} was trained on; say with --source where that "
+            "lies now"
+        )
     mesh = devices.make_mesh(None)
     with lock(run.path):
         return writing.write(run, load_network(run, mesh), data, mesh)

@@ -10,7 +10,7 @@ from PIL import Image
 from train.data import decode
 from train.data.photos import Photos
 from train.data.roles import Read
-from train.errors import UserError
+from train.errors import AGAIN, UserError
 from train.report.likeness import SIDE
 
 # Images read by a thread at a time.
@@ -59,7 +59,7 @@ def _sign(images: Read, place: int) -> tuple[bytes, np.ndarray]:
     try:
         whole = decode.crop(data, lambda width, height: (0, 0, width, height), SIDE, "bilinear", 1)
     except decode.BadImage as error:
-        raise UserError(f"{images.records.name(int(images.index[place]))}: {error}") from error
+        raise UserError(f"{images.records.name(int(images.index[place]))}: {error}; replace it, and {AGAIN}") from error
     return hashlib.sha256(data if isinstance(data, bytes) else data.tobytes()).digest(), whole[..., 0]
 
 

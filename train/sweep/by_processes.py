@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from train.errors import UserError
+from train.errors import AGAIN, UserError
 from train.signals import Signals
 from train.sweep.child import Child, stop
 from train.sweep.folder import InterruptedSweep, SweepFolder
@@ -72,7 +72,9 @@ def _start(folder: SweepFolder, command: Sequence[str], trial: Trial, threads: i
     try:
         return Child(command, trial, folder.run(trial), folder.log(trial), threads, Path.cwd())
     except OSError as error:
-        raise UserError(f"{folder.log(trial)}: cannot be written ({error.strerror})") from error
+        raise UserError(
+            f"{folder.log(trial)}: cannot be written ({error.strerror}); make room or mend it, and {AGAIN}"
+        ) from error
 
 
 def _outcome(folder: SweepFolder, trial: Trial, child: Child) -> str:

@@ -107,7 +107,9 @@ def run(
             )
         except (OSError, RuntimeError, ValueError) as error:
             where = "" if address is None else f" --address={address}"
-            raise UserError(f"--by=ray{where}: Ray does not start: {str(error).splitlines()[0]}") from error
+            raise UserError(
+                f"--by=ray{where}: Ray does not start: {str(error).splitlines()[0]}; try --by=processes"
+            ) from error
         try:
             tune.Tuner(
                 tune.with_resources(_trainable(folder, command, trials, share), {"cpu": share}),

@@ -111,7 +111,7 @@ class SweepFolder:
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --workdir") from error
         except ValueError as error:
-            raise UserError(f"{base}: cannot be read ({error})") from error
+            raise UserError(f"{base}: cannot be read ({error}); choose another --workdir") from error
         return cls(path)
 
     def run(self, trial: Trial) -> Path:

@@ -127,7 +127,7 @@ def read(path: Path, config: ConfigDict, check_key: Callable[[str], None], given
     try:
         tables = tomllib.loads(path.read_text())
     except OSError as error:
-        raise UserError(f"--sweep={path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"--sweep={path}: cannot be read ({error.strerror}); name a TOML file") from error
     except ValueError as error:  # no TOML, a key twice, or no text at all
         raise UserError(f"--sweep={path}: is not TOML: {error}") from error
     for name, table in tables.items():
@@ -155,7 +155,7 @@ def read(path: Path, config: ConfigDict, check_key: Callable[[str], None], given
     if random and "count" not in draws:
         raise UserError(f"{path}: draws: count is missing: how often [random] is drawn")
     if draws and not random:
-        raise UserError(f"{path}: draws: there is no [random] of which to draw")
+        raise UserError(f"{path}: draws: there is no [random] of which to draw; leave draws out")
     return Ranges(grid, random, draws.get("count", 1), draws.get("seed", 0), Asha(**asha))
 
 
@@ -182,7 +182,9 @@ def _entries(
             inside = [(key, value)]
         for leaf, each in inside:
             if leaf in seen:
-                raise UserError(f"{where}{leaf}: stands there twice, once with a dotted and once with a quoted name")
+                raise UserError(
+                    f"{where}{leaf}: stands there twice, once with a dotted and once with a quoted name; leave one out"
+                )
             seen.add(leaf)
             yield leaf, each
 
@@ -219,7 +221,7 @@ def _values(where: str, values: list[Any], config: ConfigDict, key: str) -> tupl
     typed = tuple(_typed(where, value, _kind(config, key)) for value in values)
     for place, value in enumerate(typed):
         if value in typed[:place]:
-            raise UserError(f"{where}: holds {value} twice")
+            raise UserError(f"{where}: holds {value} twice; leave one out")
     return typed
 
 

@@ -27,7 +27,7 @@ def check(config: ConfigDict) -> None:
     model = folder.config.model
     if not model.name.startswith("vgg") or model.variant != "A":
         what = full_name(model.name, model.variant)
-        raise UserError(f"config.transfer.net_a={run}: is a run of {what}, not of VGG's net A")
+        raise UserError(f"config.transfer.net_a={run}: is a run of {what}, not of VGG's net A; name one that is")
     if folder.result is None:
         raise UserError(f"config.transfer.net_a={run}: is not finished; run its command again")
     if model.batch_norm or config.model.batch_norm:

@@ -100,9 +100,7 @@ def checked(path: Path, kind: str, tensor: Tensor) -> Tensor:
             if array.shape != tensor.shape:
                 raise ValueError(f"{tensor.name} is {array.shape}, not {tensor.shape}")
             if "float" not in array.dtype.name:
-                raise UserError(
-                    f"{path}: {tensor.name} holds {array.dtype}; weights are read as floating-point numbers"
-                )
+                raise UserError(f"{path}: {tensor.name} holds {array.dtype}; save it as floating-point numbers")
             return array
 
     return Tensor(shown(tensor.name), tensor.shape, read)

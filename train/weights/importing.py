@@ -131,7 +131,11 @@ def read(plan: Plan) -> tuple[nnx.GraphDef, PyTree, PyTree]:
     trees = {"params": jax.tree.map(lambda _: None, params), "stats": jax.tree.map(lambda _: None, stats)}
     for slot, array in matching.read(plan.match.rows, plan.file.channels_first, lambda slot: _new(plan.config, slot)):
         if flaw := layout.flaw(array, slot):
-            hint = "; --head=drop_dense leaves the dense layers out" if slot.kind == "dense" else ""
+            hint = (
+                "; --head=drop_dense leaves the dense layers out"
+                if slot.kind == "dense"
+                else "; save it from a network that is sound"
+            )
             raise UserError(f"{plan.file.path}: the tensor for {slot.name} {flaw}{hint}")
         trees["stats" if slot.leaf in ("mean", "var") else "params"][slot.layer][slot.leaf] = array
     return graph, trees["params"], trees["stats"]

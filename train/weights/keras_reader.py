@@ -49,10 +49,16 @@ def read(path: Path) -> WeightsFile:
             if name in layers:
                 raise ValueError(f"there are two layers {name}")
             if len(arrays) not in _LEAVES:
-                raise UserError(f"{path}: layer {name} has {len(arrays)} arrays, as no layer of our networks has")
+                raise UserError(
+                    f"{path}: layer {name} has {len(arrays)} arrays, as no layer of our networks has; it takes "
+                    "LeNet-5, AlexNet or VGG"
+                )
             if len(arrays) == 4 and not ours:
                 # Keras's default is 1e-3, ours and torch's 1e-5, and the file does not have it.
-                raise UserError(f"{path}: layer {name} is a batch normalisation, whose epsilon is not in the file")
+                raise UserError(
+                    f"{path}: layer {name} is a batch normalisation, whose epsilon is not in the file; save it from "
+                    "PyTorch"
+                )
             tensors = [_tensor(path, place, items[place]) for place in arrays]
             layers[shown(name)] = dict(zip(_LEAVES[len(arrays)], tensors, strict=True))
         if not layers:
@@ -122,13 +128,19 @@ def _steps(path: Path, layers: list[dict[str, Any]]) -> Operations:
     shape = config.get("batch_shape") or config.get("batch_input_shape")
     known = shape and len(shape) == 4 and all(isinstance(side, int) and side > 0 for side in shape[1:])
     if not known or shape[1] != shape[2]:
-        raise UserError(f"{path}: takes {shape}, not square images [B, H, W, C] of a size that is known")
+        raise UserError(
+            f"{path}: takes {shape}, not square images [B, H, W, C] of a size that is known; save the model with an "
+            "Input of that shape"
+        )
     steps = Operations(tuple(shape[1:]))
     softmax = None
     for layer in layers:
         kind, config = layer["class_name"], layer["config"]
         if softmax and kind not in _NOTHING:
-            raise UserError(f"{path}: layer {config['name']} stands behind the softmax of {softmax}, not before it")
+            raise UserError(
+                f"{path}: layer {config['name']} stands behind the softmax of {softmax}, not before it; save the "
+                "model without it"
+            )
         if config.get("data_format", "channels_last") != "channels_last":
             raise UserError(f"{path}: layer {config['name']} has its channels first; save the model channels last")
         match kind:
@@ -138,7 +150,10 @@ def _steps(path: Path, layers: list[dict[str, Any]]) -> Operations:
                 )
             case "MaxPooling2D" | "AveragePooling2D":
                 if kind.startswith("Average") and config["padding"] == "same":
-                    raise UserError(f"{path}: layer {config['name']} averages over padding")
+                    raise UserError(
+                        f"{path}: layer {config['name']} averages over padding; save the model with padding='valid' "
+                        "there"
+                    )
                 steps.slide("max_pool" if kind.startswith("Max") else "average_pool", _windows(steps, config))
             case "Dense":
                 steps.dense(_count(config, "units"))
@@ -148,18 +163,27 @@ def _steps(path: Path, layers: list[dict[str, Any]]) -> Operations:
                     f"--config.dataset.mean and .std (it multiplies by {config['scale']:g}, adds {config['offset']:g})"
                 )
             case "ReLU" if any(config.get(key) for key in ("max_value", "negative_slope", "threshold")):
-                raise UserError(f"{path}: layer {config['name']} is a ReLU with bounds, which none of our networks has")
+                raise UserError(
+                    f"{path}: layer {config['name']} is a ReLU with bounds, which none of our networks has; it takes "
+                    "LeNet-5, AlexNet or VGG"
+                )
             case "ReLU" | "Activation":
                 pass
             case _ if kind not in _NOTHING:
-                raise UserError(f"{path}: layer {config['name']} is a {kind}, which none of our networks has")
+                raise UserError(
+                    f"{path}: layer {config['name']} is a {kind}, which none of our networks has; it takes LeNet-5, "
+                    "AlexNet or VGG"
+                )
         activation = {"ReLU": "relu", "Softmax": "softmax"}.get(kind, config.get("activation", "linear"))
         if activation in ("relu", "tanh"):
             steps.each(activation)
         elif activation == "softmax":
             softmax = config["name"]
         elif activation != "linear":
-            raise UserError(f"{path}: layer {config['name']} activates with {activation}, as none of our networks does")
+            raise UserError(
+                f"{path}: layer {config['name']} activates with {activation}, as none of our networks does; it takes "
+                "LeNet-5, AlexNet or VGG"
+            )
     return steps
 
 

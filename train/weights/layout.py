@@ -53,7 +53,10 @@ def slots(network: Network) -> list[Slot]:
             if isinstance(entry, str):
                 kind = next((k for k, t in _KINDS.items() if isinstance(layer, t)), None)
                 if kind is None:
-                    raise UserError(f"stage {stage.name}: no other format has a layer like it ({type(layer).__name__})")
+                    raise UserError(
+                        f"stage {stage.name}: no other format has a layer like it ({type(layer).__name__}); "
+                        "scripts.export --format=stablehlo takes every network"
+                    )
                 maps = shape if kind == "dense" and len(shape) > 1 else None
                 for leaf in _LEAVES[kind]:
                     found.append(

@@ -52,7 +52,10 @@ class Match(NamedTuple):
     def check(self, path: Path) -> None:
         """Raise UserError where there are problems; names all of them."""
         if self.problems:
-            raise UserError(f"{path}: {len(self.problems)} of its tensors do not fit: {'; '.join(self.problems)}")
+            raise UserError(
+                f"{path}: {len(self.problems)} of its tensors do not fit: {'; '.join(self.problems)}. "
+                "Is it of this network?"
+            )
 
 
 NEW, ZEROS = "new: --head", "zeros: the file has no bias"

@@ -38,7 +38,7 @@ def read(path: Path, image_size: int | None) -> WeightsFile:
     with reading(path, "ONNX"):
         model = onnx.load(path, format="protobuf", load_external_data=False)
         if not model.graph.node:
-            raise UserError(f"{path}: holds no ONNX graph")
+            raise UserError(f"{path}: holds no ONNX graph; export it again")
         graph = _Graph(path, model.graph, image_size)
         for node in model.graph.node:
             graph.take(node)
@@ -63,7 +63,10 @@ class _Graph:
         images = [value for value in graph.input if value.name not in self._constants]
         sides = [side.dim_value for side in images[0].type.tensor_type.shape.dim] if len(images) == 1 else []
         if len(sides) != 4:
-            raise UserError(f"{path}: takes {len(images)} inputs of {len(sides)} dimensions, not images [B, C, H, W]")
+            raise UserError(
+                f"{path}: takes {len(images)} inputs of {len(sides)} dimensions, not images [B, C, H, W]; export it "
+                "with those alone"
+            )
         _, channels, height, width = sides
         if image_size is not None and height in (0, image_size):
             height = width = image_size
@@ -307,7 +310,9 @@ class _Graph:
     def _tensor(self, name: str, change: Any = lambda array: array) -> Tensor:
         """Return a constant of the graph; a changed shape is that of the change."""
         if name not in self._constants and name not in self._made:
-            raise UserError(f"{self._path}: {name!r} is no constant; a network's weights must be in the file")
+            raise UserError(
+                f"{self._path}: {name!r} is no constant; a network's weights must be in the file; export it with them"
+            )
         claimed = self._made[name].shape if name in self._made else tuple(self._constant(name).dims)
         # A change is a view of what has no numbers yet, but for the shape.
         shape = change(np.broadcast_to(np.zeros((), np.float32), claimed)).shape
@@ -329,4 +334,7 @@ class _Graph:
         return constant
 
     def _cannot(self, node: Any, why: str) -> UserError:
-        return UserError(f"{self._path}: node {node.op_type} {node.name or node.output[0]!r} {why}")
+        return UserError(
+            f"{self._path}: is no LeNet-5, AlexNet or VGG that can be read: node {node.op_type} "
+            f"{node.name or node.output[0]!r} {why}"
+        )

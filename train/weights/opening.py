@@ -25,7 +25,7 @@ def open_weights(path: Path, image_size: int | None = None) -> WeightsFile:
         with path.open("rb") as file:
             start = file.read(16)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); name a file that can, one of {FORMATS}") from error
     if not start:
         raise UserError(f"{path}: is empty; --weights takes one of {FORMATS}")
     try:

@@ -167,7 +167,7 @@ def small_network(steps: Operations, refuse: str) -> dict[str, Any]:
                 once["activation"].add(step.kind)
     for name, values in once.items():
         if len(values) > 1:
-            raise UserError(f"{refuse}: has more than one {name}: {', '.join(sorted(values))}")
+            raise UserError(f"{refuse}: has more than one {name}: {', '.join(sorted(values))}; our networks have one")
     sizes = {f"model.{name}": tuple(values) for name, values in found.items()}
     sizes["model.hidden"] = sizes["model.hidden"][:-1]
     # Without a hidden layer that is activated the network is linear; without a pooling either kind is the same.

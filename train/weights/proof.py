@@ -64,7 +64,7 @@ def compare(
     if unknown := sorted(arrays.keys() - {INPUTS, *order}):
         raise UserError(f"--verify={path}: {', '.join(unknown)} are no stages; there are {', '.join(order)}")
     if wrong := [name for name, array in arrays.items() if array.dtype.kind not in "fiu" or not array.size]:
-        raise UserError(f"--verify={path}: {', '.join(wrong)} must be numbers, and some")
+        raise UserError(f"--verify={path}: {', '.join(wrong)} must be numbers, and some; write them again")
     inputs = _channels_last(arrays.pop(INPUTS), len(network.input_shape), channels_first).astype(np.float32)
     if inputs.shape[1:] != network.input_shape:
         raise UserError(f"--verify={path}: its inputs are {inputs.shape[1:]}, the network takes {network.input_shape}")

@@ -64,7 +64,7 @@ class Statements:
                     ) from error
                 self._keys.add(key)
             elif who and known[key] != value:
-                raise UserError(f"config.{key}={known[key]}: {who} has {value}")
+                raise UserError(f"config.{key}={known[key]}: {who} has {value}; leave it out")
 
     def require(self, examples: Mapping[str, str], why: str) -> None:
         """Raise UserError where keys are not stated, with an example of each."""
@@ -148,7 +148,10 @@ def complete(
     if file.operations is not None:
         there = difference(file.operations, of_network(described), head)
         if there:
-            raise UserError(f"{file.path}: is not {full_name(config.model.name, config.model.variant)}: {there}")
+            raise UserError(
+                f"{file.path}: is not {full_name(config.model.name, config.model.variant)}: {there}; --model and "
+                "--variant say what it is"
+            )
     return described
 
 
