@@ -15,7 +15,7 @@ from ml_collections import config_flags
 from configs import base
 from scripts.command_line import check_config, check_keys, explain
 from train import cache, hosts
-from train.errors import UserError
+from train.errors import AGAIN, UserError
 from train.signals import InterruptedRun
 
 CONFIGS = Path(base.__file__).resolve().parent
@@ -69,7 +69,8 @@ def launch(main: Callable[..., None], *, config: str | None = None, takes: str |
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         except OSError as error:
-            _fail(f"{error.filename or 'output'}: {error.strerror or error}", debug=flags.FLAGS.debug)
+            where, why = error.filename or "output", error.strerror or error
+            _fail(f"{where}: {why}; make room or mend it, and {AGAIN}", debug=flags.FLAGS.debug)
         except InterruptedRun as interruption:
             print(interruption)
             sys.exit(interruption.status)

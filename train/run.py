@@ -274,7 +274,11 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file to write into, which takes its place when all is written; after an error there is nothing of it."""
+    """Yield a file to write into, which takes its place when all is written; after an error there is nothing of it.
+
+    Raises:
+      OSError: it cannot be written; it names the file, and not the draft.
+    """
     path = path.resolve()  # of a link, the target is replaced
     draft = _draft(path)
     try:
@@ -283,8 +287,11 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # where nothing can be written any more
+            draft.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # of a full disk, the system names nothing
+            error.filename, error.filename2 = str(path), None
         raise
 
 

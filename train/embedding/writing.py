@@ -43,7 +43,7 @@ def write(embedding: Embedding, folder: Path) -> list[Path]:
       UserError: a photo cannot be read or decoded any more.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in _OURS - {POINTS, FIGURES, PAGE}:
+    for stale in _OURS - {POINTS, FIGURES}:  # the page comes last
         (folder / stale).unlink(missing_ok=True)
     with whole_file(folder / POINTS) as file:
         np.savez(file, **arrays(embedding))
