@@ -33,7 +33,6 @@ from train.run import RunFolder
 from train.signals import InterruptedRun
 from train.step import State
 
-
 # Bytes of a checkpoint beside its arrays: three dozen small files and folders, of a block each or more.
 _FILES = 2**18
 
