@@ -18,8 +18,9 @@ def file(path: str) -> Path:
     target = Path(path).expanduser()
     if target.is_dir():
         raise UserError(f"--output={path}: is a folder; name a file")
-    if not os.access(target.absolute().parent, os.W_OK):
-        raise UserError(f"--output={path}: there is no folder {target.parent} that can be written to")
+    folder = target.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"--output={path}: there is no folder {target.parent} that can be written to; name another")
     return target
 
 
@@ -55,7 +56,7 @@ def folder(path: str) -> Path:
     target = Path(path).expanduser()
     there = next(above for above in (target.absolute(), *target.absolute().parents) if above.exists())
     if not there.is_dir():
-        raise UserError(f"--output={path}: {there} is no folder")
-    if not os.access(there, os.W_OK):
-        raise UserError(f"--output={path}: {there} cannot be written to")
+        raise UserError(f"--output={path}: {there} is no folder; name another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"--output={path}: {there} cannot be written to; name another")
     return target

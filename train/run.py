@@ -118,7 +118,7 @@ class RunFolder:
 
 def _cannot_be_made(path: Path, error: OSError) -> UserError:
     return UserError(
-        f"{path}: cannot be written ({error.strerror}); choose another --workdir, or make room or mend it, and {AGAIN}"
+        f"{path}: cannot be written ({error.strerror}); choose another folder, or make room or mend it, and {AGAIN}"
     )
 
 
@@ -131,10 +131,14 @@ def lock(path: Path) -> Iterator[None]:
     Raises:
       UserError: another process has it, or it cannot be made.
     """
-    existed = path.exists()
-    if existed and not path.is_dir():
-        raise UserError(f"{path}: is no folder; choose another --workdir")
     try:
+        existed = path.exists()
+        if existed and not path.is_dir():
+            raise UserError(f"{path}: is no folder; choose another")
+        if not existed and path.is_symlink():  # perhaps to a disk that is not mounted
+            raise UserError(
+                f"{path}: is a link to {path.readlink()}, which is not there; make that folder, and {AGAIN}"
+            )
         path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY)
     except OSError as error:
@@ -279,6 +283,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
       OSError: it cannot be written; it names the file, and not the draft.
     """
+    if path.exists() and not path.is_file():  # a device or a pipe, which no file may take the place of
+        with path.open("wb") as file:
+            yield file
+        return
     path = path.resolve()  # of a link, the target is replaced
     draft = _draft(path)
     try:
@@ -293,6 +301,29 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError):  # of a full disk, the system names nothing
             error.filename, error.filename2 = str(path), None
         raise
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder to write into, which takes its place when all is written; after an error there is none.
+
+    Raises:
+      UserError: another process is making it, or it cannot be made.
+      OSError: there is a folder by now that is not empty.
+    """
+    path = path.resolve()
+    draft = _draft(path)
+    try:
+        with lock(draft):
+            try:
+                for left in draft.iterdir():  # by one that was killed
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+                yield draft
+                draft.replace(path)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+    except UserError as error:  # nobody has asked for a draft
+        raise UserError(str(error).replace(str(draft), str(path))) from error
 
 
 def _read(path: Path, parse: Callable[[str], Any]) -> Any:

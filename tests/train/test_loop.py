@@ -137,7 +137,7 @@ def test_a_full_disk_is_one_line(config: ConfigDict, tmp_path: Path, monkeypatch
 
 def test_an_unwritable_folder_is_one_line(config: ConfigDict, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"file/run: cannot be written \(Not a directory\); choose another --workdir"):
+    with pytest.raises(UserError, match=r"file/run: cannot be written \(Not a directory\); choose another folder"):
         loop.train(fresh(config), tmp_path / "file" / "run")
 
 

@@ -7,7 +7,6 @@ other, and SPLIT.npz with `offset` `[N + 1]` into these, `side` `[N, 2]` (height
 import functools
 import hashlib
 import json
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from train.data.photos import Photos
 from train.data.source import Source
 from train.data.stream import stream
 from train.errors import UserError
+from train.run import whole_folder
 
 _ABOUT, _FORMAT = "cache.json", 1
 # Images decoded at a time by a thread.
@@ -135,15 +135,11 @@ def write(source: Source, uri: str, folder: Path, shorter: int, method: str) -> 
         "splits": {},
     }
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as inside:
-            draft = Path(inside, "draft")
-            draft.mkdir()
+        with whole_folder(folder) as draft:
             for split, images in source.splits.items():
                 assert isinstance(images, Photos)
                 about["splits"][split] = _write_split(images, draft, split, shorter, method)
             (draft / _ABOUT).write_text(json.dumps(about, indent=2) + "\n")
-            draft.rename(folder)
     except OSError as error:
         raise UserError(f"--cache={folder}: cannot be written ({error.strerror}); make room, or choose another") from (
             error
