@@ -68,11 +68,11 @@ def launch(main: Callable[..., None], *, config: str | None = None, takes: str |
         except BrokenPipeError:  # whoever read our output has gone: say no more, not even at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
-        except OSError as error:
-            _fail(
-                f"{error.filename or 'output'}: {error.strerror or error}; mend that, and {AGAIN}",
-                debug=flags.FLAGS.debug,
-            )
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "home directory" not in str(error):  # that ~ stands for
+                raise
+            where, why = getattr(error, "filename", None) or "output", getattr(error, "strerror", None) or error
+            _fail(f"{where}: {why}; make room or mend it, and {AGAIN}", debug=flags.FLAGS.debug)
         except InterruptedRun as interruption:
             print(interruption)
             sys.exit(interruption.status)

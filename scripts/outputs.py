@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from train.errors import UserError
-from train.run import to_json, write_whole
+from train.run import to_json
+from train.whole import write_whole
 
 
 def file(path: str) -> Path:
@@ -18,10 +19,9 @@ def file(path: str) -> Path:
     target = Path(path).expanduser()
     if target.is_dir():
         raise UserError(f"--output={path}: is a folder; name a file")
-    if not os.access(target.absolute().parent, os.W_OK):
-        raise UserError(
-            f"--output={path}: there is no folder {target.parent} that can be written to; make it, or choose another"
-        )
+    folder = target.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"--output={path}: there is no folder {target.parent} that can be written to; name another")
     return target
 
 
@@ -57,7 +57,7 @@ def folder(path: str) -> Path:
     target = Path(path).expanduser()
     there = next(above for above in (target.absolute(), *target.absolute().parents) if above.exists())
     if not there.is_dir():
-        raise UserError(f"--output={path}: {there} is no folder; choose another")
-    if not os.access(there, os.W_OK):
-        raise UserError(f"--output={path}: {there} cannot be written to; choose another")
+        raise UserError(f"--output={path}: {there} is no folder; name another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"--output={path}: {there} cannot be written to; name another")
     return target

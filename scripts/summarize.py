@@ -20,7 +20,7 @@ from models import NETWORKS
 from scripts import command, outputs
 from train.errors import UserError
 from train.lecture import drawing, scaling, summary
-from train.run import write_whole
+from train.whole import write_whole
 
 _MODEL = flags.DEFINE_string("model", None, f"The network: {', '.join(NETWORKS)}.")
 _VARIANT = flags.DEFINE_string("variant", None, "Its variant; a wrong one lists them. Default: the network's first.")

@@ -2,11 +2,18 @@
 
 import contextlib
 import fcntl
+import math
 import os
+import shutil
+import sys
+import warnings
 from pathlib import Path
 
 import jax
 from jax._src import lru_cache  # nothing public has what is wanted here; tests tell when it is another
+
+# Bytes that must be free, or it is not tried: programs of large networks take some megabytes each.
+_ROOM = 2**26
 
 
 def user_folder() -> Path:
@@ -15,20 +22,39 @@ def user_folder() -> Path:
 
 
 def use_compilation_cache(folder: str | None) -> None:
-    """Keep compiled programs between processes.
+    """Keep compiled programs between processes; where new ones cannot be kept, one line on stderr says why.
 
     Args:
       folder: where; "" switches it off; None is JAX_COMPILATION_CACHE_DIR or else the user's cache folder.
     """
-    if folder is None:
-        folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(user_folder() / "xla"))
+    shortest = 0.0  # LeNet-5 compiles in under the second that jax asks for before it keeps a program
+    try:
+        if folder is None:
+            folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+        if folder is None:
+            folder = str(user_folder() / "xla")
+        folder = folder and str(Path(folder).expanduser())
+        if folder:
+            _check(Path(folder))
+    except (OSError, RuntimeError) as error:  # the latter: there is no home
+        print(f"Compiled programs are not kept, so that starts take longer: {error}", file=sys.stderr)
+        shortest = math.inf  # those that are there are read
     jax.config.update("jax_enable_compilation_cache", bool(folder))
     if folder:
-        folder = str(Path(folder).expanduser())
         jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", shortest)
         lru_cache.LRUCache.put = _put_whole  # type: ignore[assignment,method-assign]
-        # LeNet-5 compiles in under the second that jax asks for before it keeps a program.
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        # Of a disk that fills meanwhile, it would say so program by program.
+        warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache", UserWarning)
+
+
+def _check(folder: Path) -> None:
+    """Raise OSError where nothing can be kept in a folder, which need not be there yet."""
+    there = next(above for above in (folder.absolute(), *folder.absolute().parents) if above.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise OSError(f"{there} cannot be written to")
+    if (free := shutil.disk_usage(there).free) < _ROOM:
+        raise OSError(f"{there} has {free / 1e6:.1f} MB of room, and {_ROOM / 1e6:.0f} MB are wanted")
 
 
 _PUT_IN_PLACE = lru_cache.LRUCache.put

@@ -10,8 +10,9 @@ import json
 import os
 import re
 import shutil
+import sys
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,6 +32,17 @@ from train.network import PyTree
 from train.run import RunFolder
 from train.signals import InterruptedRun
 from train.step import State
+
+# Bytes of a checkpoint beside its arrays: three dozen small files and folders, of a block each or more.
+_FILES = 2**18
+
+
+def _without_closed_loops(tell: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """Return a hook that passes over what tensorstore's threads raise behind the first error, at which Orbax ends."""
+    return lambda raised: None if str(raised.exc_value) == "Event loop is closed" else tell(raised)
+
+
+sys.unraisablehook = _without_closed_loops(sys.unraisablehook)
 
 
 def network_of(state: State) -> PyTree:
@@ -132,10 +144,8 @@ class Checkpoints:
         if step == self.latest():
             return
         try:
-            # tensorstore meets a full disk in its own threads, which print; so it is not sent into one knowingly.
-            needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(state)), shutil.disk_usage(self.path).free
-            if needed > free:
-                raise OSError(errno.ENOSPC, f"it takes {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free")
+            self._manager.wait_until_finished()  # as saving would; the room it takes is taken then
+            self._look_for_room(state)
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -148,6 +158,12 @@ class Checkpoints:
         except Exception as error:  # tensorstore, Orbax and the system raise types of their own for a full disk
             raise self._cannot_write(error) from error
 
+    def _look_for_room(self, tree: PyTree) -> None:
+        """Raise OSError where a checkpoint of it does not fit: tensorstore is not sent into a full disk knowingly."""
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + _FILES
+        if needed > (free := shutil.disk_usage(self.path).free):
+            raise OSError(errno.ENOSPC, f"it takes {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free")
+
     def save_network(self, params: PyTree, stats: PyTree) -> None:
         """Begin to write a network that was not trained here, as the checkpoint of step 0.
 
@@ -157,6 +173,7 @@ class Checkpoints:
         # Orbax copies NumPy's arrays, and jax's not.
         network = jax.device_put({"params": params, "stats": stats, "ema": {}}, jax.devices("cpu")[0])
         try:
+            self._look_for_room(network)
             items = {"network": ocp.args.StandardSave(network), "progress": _progress({}, network, {})}
             self._manager.save(0, args=ocp.args.Composite(**items))
         except Exception as error:  # as in `save`

@@ -22,12 +22,13 @@ from train.meter import Meter
 from train.prepare import check_batch, prepare
 from train.progress import Display
 from train.report import files as report
-from train.run import CONFIG, ENVIRONMENT, RESULT, MetricsLog, RunFolder, lock, metrics_line, result_of, to_json
+from train.run import CONFIG, ENVIRONMENT, RESULT, MetricsLog, RunFolder, metrics_line, result_of, to_json
 from train.signals import InterruptedRun, listen
 from train.step import State
 from train.transfer import adopting, net_a, table
 from train.transfer.beginning import begin, check_frozen, load_data
 from train.transfer.weights import digests
+from train.whole import lock
 
 
 def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> None:

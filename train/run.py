@@ -12,16 +12,16 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from train import settings
 from train.errors import AGAIN, NotFiniteError, UserError
-from train.locking import locked
+from train.whole import cannot_be_made, draft_of, write_whole
 
 # Where torch is installed, tensorboardX would load it for the sake of a type: two seconds of every start. None in this
 # place says "not installed".
@@ -69,7 +69,7 @@ class RunFolder:
             return folder
         try:
             # A launch that was killed here may have left these behind.
-            unfinished = {ENVIRONMENT, _draft(path / ENVIRONMENT).name, _draft(path / CONFIG).name}
+            unfinished = {ENVIRONMENT, draft_of(path / ENVIRONMENT).name, draft_of(path / CONFIG).name}
             if {entry.name for entry in path.iterdir()} - unfinished:
                 raise UserError(f"{path}: holds files that are no run's; choose another --workdir")
             write_whole(path / ENVIRONMENT, to_json(environment))
@@ -77,7 +77,7 @@ class RunFolder:
         except OSError as error:
             with contextlib.suppress(OSError):
                 (path / ENVIRONMENT).unlink(missing_ok=True)
-            raise _cannot_be_made(path, error) from error
+            raise cannot_be_made(path, error) from error
         return cls(path)
 
     def _must_be(self, config: ConfigDict, fingerprint: str) -> None:
@@ -114,40 +114,6 @@ class RunFolder:
         """Write result.json: from here on the run is finished."""
         write_whole(self.path / RESULT, to_json(result))
         self.result = result
-
-
-def _cannot_be_made(path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"{path}: cannot be written ({error.strerror}); choose another --workdir, or make room or mend it, and {AGAIN}"
-    )
-
-
-@contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Make the folder if need be, and keep other launches out of it; a killed one leaves no lock behind.
-
-    If anything fails in the meantime, a folder that was made here and is still empty goes again.
-
-    Raises:
-      UserError: another process has it, or it cannot be made.
-    """
-    existed = path.exists()
-    if existed and not path.is_dir():
-        raise UserError(f"{path}: is no folder; choose another --workdir")
-    with contextlib.ExitStack() as held:
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            held.enter_context(
-                locked(path, f"{path}: another process writes there; wait, and {AGAIN}, or choose another folder")
-            )
-        except OSError as error:
-            raise _cannot_be_made(path, error) from error
-        try:
-            yield
-        finally:
-            if not existed:
-                with contextlib.suppress(OSError):
-                    path.rmdir()
 
 
 class MetricsLog:
@@ -260,28 +226,6 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that at any moment the old or the new one stands there, whole."""
-    with whole_file(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file to write into, which takes its place when all is written; after an error there is nothing of it."""
-    path = path.resolve()  # of a link, the target is replaced
-    draft = _draft(path)
-    try:
-        with draft.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-
-
 def _read(path: Path, parse: Callable[[str], Any]) -> Any:
     try:
         return parse(path.read_text())
@@ -292,10 +236,6 @@ def _read(path: Path, parse: Callable[[str], Any]) -> Any:
             else "; put it back from a copy, or train again"
         )
         raise UserError(f"{path}: cannot be read ({error}){again}") from error
-
-
-def _draft(path: Path) -> Path:
-    return path.with_name(f".{path.name}.draft")
 
 
 def to_json(value: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from train.data.transforms import move, normalise
 from train.errors import UserError
 from train.evaluate import make_evaluator
 from train.run import METRICS, RunFolder, read_metrics
+from train.whole import whole_file
 
 PLOTS = {
     "accuracy": "accuracy on validation images",
@@ -114,4 +115,5 @@ def save(rows: list[dict[str, Any]], plot: str, path: Path) -> None:
     axis.set(xlabel="shift in pixels" if plot == "shift" else "epoch", ylabel=PLOTS[plot])
     axis.grid(alpha=0.3)
     axis.legend()
-    figure.savefig(path, dpi=100)
+    with whole_file(path) as file:
+        figure.savefig(file, format=path.suffix[1:].lower(), dpi=100)

@@ -30,7 +30,7 @@ OneLine = Callable[..., str]
         (["--workdirs=x"], "Unknown command line flag 'workdirs'. Did you mean: workdir ?"),
         (["stray"], "stray: flags start with two hyphens (--name=value)"),
         ([], "--workdir=FOLDER is missing"),
-        (["--workdir=/dev/null/run"], "/dev/null/run: cannot be written (Not a directory); choose another --workdir"),
+        (["--workdir=/dev/null/run"], "/dev/null/run: cannot be written (Not a directory); choose another folder"),
         (["--preview=p.jpg"], "--preview=p.jpg: must end in .png"),
         (["--preview=/nowhere/p.png"], "/nowhere/p.png: No such file or directory"),
     ],

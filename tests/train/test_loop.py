@@ -14,7 +14,8 @@ from train.checkpoints import Checkpoints, load_network
 from train.devices import make_mesh
 from train.errors import UserError
 from train.evaluate import evaluate_run
-from train.run import METRICS, RunFolder, lock, read_metrics
+from train.run import METRICS, RunFolder, read_metrics
+from train.whole import lock
 
 
 def test_a_run_folder_explains_itself(config: ConfigDict, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,7 +138,7 @@ def test_a_full_disk_is_one_line(config: ConfigDict, tmp_path: Path, monkeypatch
 
 def test_an_unwritable_folder_is_one_line(config: ConfigDict, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"file/run: cannot be written \(Not a directory\); choose another --workdir"):
+    with pytest.raises(UserError, match=r"file/run: cannot be written \(Not a directory\); choose another folder"):
         loop.train(fresh(config), tmp_path / "file" / "run")
 
 

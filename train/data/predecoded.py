@@ -4,13 +4,11 @@ A folder holds cache.json, which says of what it is, and for each split SPLIT.pi
 other, and SPLIT.npz with `offset` `[N + 1]` into these, `side` `[N, 2]` (height and width), `label`, `id` and `digest`.
 """
 
-import contextlib
 import functools
 import hashlib
 import json
-import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from train.data.photos import Photos
 from train.data.source import Source
 from train.data.stream import stream
 from train.errors import UserError
-from train.locking import locked
+from train.whole import whole_folder
 
 _ABOUT, _FORMAT = "cache.json", 1
 # Images decoded at a time by a thread.
@@ -137,12 +135,11 @@ def write(source: Source, uri: str, folder: Path, shorter: int, method: str) -> 
         "splits": {},
     }
     try:
-        with _draft_of(folder) as draft:
+        with whole_folder(folder) as draft:
             for split, images in source.splits.items():
                 assert isinstance(images, Photos)
                 about["splits"][split] = _write_split(images, draft, split, shorter, method)
             (draft / _ABOUT).write_text(json.dumps(about, indent=2) + "\n")
-            draft.rename(folder)
     except OSError as error:
         raise UserError(f"--cache={folder}: cannot be written ({error.strerror}); make room, or choose another") from (
             error
@@ -150,24 +147,6 @@ def write(source: Source, uri: str, folder: Path, shorter: int, method: str) -> 
     counts = ", ".join(f"{part['count']:,} {split}" for split, part in about["splits"].items())
     size = sum(file.stat().st_size for file in folder.iterdir())
     return f"{folder}: {counts}, {size / 1e9:,.2f} GB; train with --config.dataset.source=cache:{folder}"
-
-
-@contextlib.contextmanager
-def _draft_of(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder beside another; it goes, unless it is renamed.
-
-    Raises:
-      UserError: another process has it.
-    """
-    draft = folder.with_name(f".{folder.name}.draft")
-    draft.mkdir(parents=True, exist_ok=True)
-    with locked(draft, f"--cache={folder}: another process is making it; wait, or choose another folder"):
-        try:
-            for left in draft.iterdir():  # of one that was killed
-                left.unlink()
-            yield draft
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _write_split(photos: Photos, folder: Path, split: str, shorter: int, method: str) -> dict[str, Any]:

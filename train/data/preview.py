@@ -11,6 +11,7 @@ from train.data import transforms
 from train.data.examples import Examples
 from train.data.roles import Images, Read
 from train.data.stream import TrainingBatches
+from train.whole import whole_file
 
 _COLUMNS = 12
 # The rows, and the keys of the section `augment` that each leaves on.
@@ -53,7 +54,8 @@ def save(images: Images, config: ConfigDict, path: Path) -> list[str]:
             axis.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=255)
             axis.set(xticks=[], yticks=[])
         row[0].set_ylabel(name, rotation=0, ha="right", va="center")
-    figure.savefig(path, format="png", dpi=100)
+    with whole_file(path) as file:
+        figure.savefig(file, format="png", dpi=100)
     return list(sections)
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from train.data import tfds
 from train.errors import AGAIN, UserError
-from train.locking import locked
+from train.whole import locked
 
 # Seconds to wait for an answer before a host counts as out of reach.
 _PATIENCE = 5.0

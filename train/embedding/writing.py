@@ -14,7 +14,8 @@ from train.embedding.of_run import Embedding, Map
 from train.errors import UserError
 from train.pages import drawing, page
 from train.pages.drawing import NewFigure
-from train.run import to_json, whole_file, write_whole
+from train.run import to_json
+from train.whole import whole_file, write_whole
 
 POINTS, FIGURES, PAGE = "embedding.npz", "embedding.json", "explorer.html"
 _OURS = {POINTS, FIGURES, PAGE, "pca.png", "tsne.png"}
@@ -43,7 +44,7 @@ def write(embedding: Embedding, folder: Path) -> list[Path]:
       UserError: a photo cannot be read or decoded any more.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in _OURS - {POINTS, FIGURES, PAGE}:
+    for stale in _OURS - {POINTS, FIGURES}:  # the page comes last
         (folder / stale).unlink(missing_ok=True)
     with whole_file(folder / POINTS) as file:
         np.savez(file, **arrays(embedding))

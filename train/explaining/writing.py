@@ -9,7 +9,8 @@ from train.errors import UserError
 from train.explaining.of_image import AtStage, Explanation
 from train.explaining.overlay import VIOLET, enlarged, lay, peak, png
 from train.pages import drawing, page
-from train.run import to_json, write_whole
+from train.run import to_json
+from train.whole import write_whole
 
 # Classes that the page and the numbers name.
 _MOST_CLASSES = 5
@@ -38,17 +39,19 @@ def write(explanation: Explanation, folder: Path) -> None:
     Raises:
       OSError: a file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     pictures = draw(explanation)
     patches = _sheet(explanation.at_stage) if explanation.at_stage and explanation.at_stage.patches else None
+    html = page.encoded(as_page(explanation, pictures))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "explain.html").unlink(missing_ok=True)  # until the new one is there
+    write_whole(folder / "explain.json", to_json(as_json(explanation)))  # first: it says whose folder this is
     for name, picture in ({"grad_cam": None} | pictures | {"patches": patches}).items():
         file = folder / f"{name}.png"
         if picture is None:
             file.unlink(missing_ok=True)
         else:
             write_whole(file, picture)
-    write_whole(folder / "explain.json", to_json(as_json(explanation)))
-    write_whole(folder / "explain.html", page.encoded(as_page(explanation, pictures)))
+    write_whole(folder / "explain.html", html)
 
 
 def draw(explanation: Explanation) -> dict[str, bytes]:

@@ -41,7 +41,8 @@ from train.errors import UserError
 from train.features import freshness
 from train.feed import batches_in_order
 from train.network import Described
-from train.run import lock, to_json, whole_file, write_whole
+from train.run import to_json
+from train.whole import lock, whole_file, write_whole
 
 # Rows a file: what a kill can cost, a few seconds of AlexNet on two cores. It is more where that would make more files
 # than a process may have open (1,024), and fewer where they would take more memory.

@@ -8,6 +8,7 @@ import numpy as np
 
 from train.errors import UserError
 from train.lecture.examples import Example, number
+from train.whole import whole_file
 
 # A matrix up to this side is shown number by number.
 _NUMBERS = 7
@@ -85,4 +86,5 @@ def save(example: Example, path: Path) -> None:
             axis.text(column, row, number(float(value)), ha="center", va="center", fontsize=13)
     for axis in figure.axes[len(example.panels) :]:
         axis.set_axis_off()
-    figure.savefig(path, dpi=100)
+    with whole_file(path) as file:
+        figure.savefig(file, format=path.suffix[1:].lower(), dpi=100)

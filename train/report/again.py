@@ -4,8 +4,9 @@ from train import devices
 from train.checkpoints import load_network
 from train.errors import UserError
 from train.report import writing
-from train.run import RunFolder, lock
+from train.run import RunFolder
 from train.transfer.beginning import load_data
+from train.whole import lock
 
 
 def write(run: RunFolder, source: str | None) -> list[str]:

@@ -17,7 +17,8 @@ from train.pages.page import encoded as encode
 from train.report import calibration, confusion, curves, duplicates, inside, mistakes, neighbourhood, page
 from train.report.files import FIGURES, PAGE, named
 from train.report.findings import Findings, OfTest, find
-from train.run import RunFolder, to_json, write_whole
+from train.run import RunFolder, to_json
+from train.whole import write_whole
 
 # Everything that may stand in the folder of figures; what an earlier report has left there and this one has not, goes.
 _FIGURES = (

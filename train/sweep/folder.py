@@ -20,9 +20,10 @@ from ml_collections import ConfigDict
 
 from train import settings
 from train.errors import AGAIN, UserError
-from train.run import METRICS, RESULT, lock, read_metrics, to_json, write_whole
+from train.run import METRICS, RESULT, read_metrics, to_json
 from train.signals import InterruptedRun, signal_name
 from train.sweep.trials import Trial
+from train.whole import lock, write_whole
 
 BASE = "base.json"
 

@@ -20,9 +20,10 @@ from train.errors import AGAIN, NotFiniteError, UserError
 from train.integrity import diverged
 from train.meter import Meter
 from train.report import files as report
-from train.run import METRICS, MetricsLog, RunFolder, lock, metrics_line, read_metrics, result_of
+from train.run import METRICS, MetricsLog, RunFolder, metrics_line, read_metrics, result_of
 from train.step import Metrics, State
 from train.timetable import Timetable
+from train.whole import lock
 
 Evaluate = Callable[[State, Images], dict[str, Any]]
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from train.pages import drawing, page
-from train.run import to_json, write_whole
+from train.run import to_json
 from train.sweep import drawing as pictures
 from train.sweep.folder import Outcome
 from train.sweep.table import accuracy
 from train.sweep.trials import as_text, short_names
+from train.whole import write_whole
 
 JSON, PAGE, PICTURES = "sweep.json", "sweep.html", "sweep"
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from models import full_name
 from train import network
-from train.run import RunFolder, write_whole
+from train.run import RunFolder
 from train.settings import class_names, to_json
+from train.whole import write_whole
 
 _LOAD = {
     "safetensors": "`safetensors.torch.load_file(FILE)` is the state_dict of the network in PyTorch, whose images are "

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from train.errors import UserError
 from train.network import PyTree
 from train.run import RunFolder
 from train.weights import card, layout, metadata, names
+from train.whole import whole_file
 
 # PyTorch's names of what a layer has; those of a kernel and a scale are the same.
 _TORCH = {"kernel": "weight", "bias": "bias", "scale": "weight", "mean": "running_mean", "var": "running_var"}
@@ -73,14 +74,11 @@ def export(folder: RunFolder, kind: str, output: Path) -> None:
 
     Raises:
       UserError: the run has no checkpoint, or the format has no such layers.
+      OSError: the file cannot be written.
     """
     trained = Trained(*load_network(folder, devices.make_mesh(1)), folder.config)
-    draft = output.with_name(f".{output.name}.draft")
-    try:
-        FORMATS[kind](trained, draft)
-        draft.replace(output)
-    finally:
-        draft.unlink(missing_ok=True)
+    with whole_file(output) as file:
+        FORMATS[kind](trained, file)
     card.write(folder, kind, output)
 
 
@@ -99,19 +97,19 @@ def _first_table(trained: Trained) -> names.Table:
     return next(iter(names.tables(trained.network).values()))(trained.network)
 
 
-def _torch(trained: Trained, path: Path) -> None:
+def _torch(trained: Trained, file: BinaryIO) -> None:
     from train.weights import torch_writer
 
-    torch_writer.write(path, _named(trained, _first_table(trained)), metadata.of_run(trained.config))
+    torch_writer.write(file, _named(trained, _first_table(trained)), metadata.of_run(trained.config))
 
 
-def _safetensors(trained: Trained, path: Path) -> None:
-    from safetensors.numpy import save_file
+def _safetensors(trained: Trained, file: BinaryIO) -> None:
+    from safetensors.numpy import save
 
-    save_file(_named(trained, _first_table(trained)), path, {metadata.RECORD: metadata.of_run(trained.config)})
+    file.write(save(_named(trained, _first_table(trained)), {metadata.RECORD: metadata.of_run(trained.config)}))
 
 
-def _keras(trained: Trained, path: Path) -> None:
+def _keras(trained: Trained, file: BinaryIO) -> None:
     from train.weights import keras_writer
 
     if any(isinstance(layer, LocalResponseNorm) for stage in trained.network.plan for layer in stage.layers):
@@ -124,28 +122,28 @@ def _keras(trained: Trained, path: Path) -> None:
         kind = {"convolution": f"conv{dimensions}d", "dense": "dense", "norm": "batch_normalization"}[slot.kind]
         name = table.get(slot.layer, slot.layer)
         layers.setdefault(name, (kind, []))[1].append(array)
-    keras_writer.write(path, layers, metadata.of_run(trained.config))
+    keras_writer.write(file, layers, metadata.of_run(trained.config))
 
 
-def _onnx(trained: Trained, path: Path) -> None:
+def _onnx(trained: Trained, file: BinaryIO) -> None:
     from train.weights import onnx_writer
     from train.weights.operations import of_network
 
     of_network(trained.network)  # which refuses what no graph has
     arrays = _named(trained, names.stages(trained.network))
-    onnx_writer.write(path, trained.network, arrays, metadata.of_run(trained.config))
+    onnx_writer.write(file, trained.network, arrays, metadata.of_run(trained.config))
 
 
-def _stablehlo(trained: Trained, path: Path) -> None:
+def _stablehlo(trained: Trained, file: BinaryIO) -> None:
     def logits(images: jax.Array) -> jax.Array:
         return trained.network(images)
 
     (batch,) = jax_export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *trained.network.input_shape), jnp.float32)
-    path.write_bytes(jax_export.export(jax.jit(logits), platforms=_PLATFORMS)(images).serialize())
+    file.write(jax_export.export(jax.jit(logits), platforms=_PLATFORMS)(images).serialize())
 
 
-FORMATS: dict[str, Callable[[Trained, Path], Any]] = {
+FORMATS: dict[str, Callable[[Trained, BinaryIO], Any]] = {
     "safetensors": _safetensors,
     "torch": _torch,
     "keras": _keras,

@@ -1,6 +1,5 @@
 """From a file that others wrote to a run folder that reads like any other."""
 
-import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +15,7 @@ from train import environment, network, settings
 from train.checkpoints import Checkpoints
 from train.errors import UserError
 from train.network import PyTree
-from train.run import CONFIG, ENVIRONMENT, RESULT, to_json, write_whole
+from train.run import CONFIG, ENVIRONMENT, RESULT, to_json
 from train.weights import layout, matching, proof, published, settling
 from train.weights.file import WeightsFile
 from train.weights.layout import Slot
@@ -24,6 +23,7 @@ from train.weights.matching import Match
 from train.weights.opening import open_weights
 from train.weights.proof import Difference
 from train.weights.published import Published
+from train.whole import whole_folder, write_whole
 
 
 class Plan(NamedTuple):
@@ -166,8 +166,6 @@ def write(plan: Plan, made: tuple[nnx.GraphDef, PyTree, PyTree], workdir: Path, 
     """
     began = time.perf_counter()
     vacant(workdir)
-    workdir = workdir.absolute()
-    draft = workdir.with_name(f".{workdir.name}.draft")
     file, config = plan.file, plan.config
     source = {
         "file": file.path.name,
@@ -183,26 +181,24 @@ def write(plan: Plan, made: tuple[nnx.GraphDef, PyTree, PyTree], workdir: Path, 
     data: dict[str, Any] = {"source": "", "fingerprint": None, "counts": {}, "skipped": []}
     _, params, stats = made
     try:
-        shutil.rmtree(draft, ignore_errors=True)  # of an import that was killed
-        draft.mkdir(parents=True)
-        with Checkpoints(draft) as checkpoints:
-            checkpoints.save_network(params, stats)
-            checkpoints.wait()
-        write_whole(draft / ENVIRONMENT, to_json(environment.machine() | {"data": data, "weights": source}))
-        result = {
-            "step": 0,
-            "best_step": 0,
-            "seconds": round(time.perf_counter() - began, 3),
-            "parameters": network.count_parameters(params),
-            "imported": file.path.name,
-        }
-        write_whole(draft / RESULT, to_json(result))
-        write_whole(draft / CONFIG, settings.to_json(config))
-        draft.replace(workdir)
+        with whole_folder(workdir) as draft:
+            with Checkpoints(draft) as checkpoints:
+                checkpoints.save_network(params, stats)
+                checkpoints.wait()
+            write_whole(draft / ENVIRONMENT, to_json(environment.machine() | {"data": data, "weights": source}))
+            result = {
+                "step": 0,
+                "best_step": 0,
+                "seconds": round(time.perf_counter() - began, 3),
+                "parameters": network.count_parameters(params),
+                "imported": file.path.name,
+            }
+            write_whole(draft / RESULT, to_json(result))
+            write_whole(draft / CONFIG, settings.to_json(config))
     except OSError as error:
-        raise UserError(f"{workdir}: cannot be written ({error.strerror}); choose another --workdir") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        raise UserError(
+            f"{workdir}: cannot be written ({error.strerror}); make room, or choose another --workdir"
+        ) from error
 
 
 def vacant(workdir: Path) -> None:

@@ -5,8 +5,7 @@ convolution between two transpositions (CONTRIBUTING.md has the figures).
 """
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -22,11 +21,11 @@ from train.weights.metadata import RECORD
 _OPSET, _IR = 17, 8
 
 
-def write(path: Path, network: Network, arrays: Mapping[str, np.ndarray], record: str) -> None:
+def write(file: BinaryIO, network: Network, arrays: Mapping[str, np.ndarray], record: str) -> None:
     """Write a graph from images `[B, C, H, W]`, prepared as for the network, to logits `[B, classes]`.
 
     Args:
-      path: the file.
+      file: where it goes, open.
       network: whose steps are written; its layers are known to operations.of_network.
       arrays: by LAYER.weight, .bias, .running_mean and .running_var, channels first.
       record: what the file says about itself.
@@ -51,7 +50,7 @@ def write(path: Path, network: Network, arrays: Mapping[str, np.ndarray], record
     )
     helper.set_model_props(model, {RECORD: record})
     onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, path)
+    onnx.save(model, file)
 
 
 class _Graph:

@@ -4,6 +4,7 @@ import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -16,15 +17,15 @@ _STORAGES = {np.dtype(np.float32): "FloatStorage", np.dtype(np.int64): "LongStor
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def write(path: Path, arrays: dict[str, np.ndarray], record: str) -> None:
+def write(file: Path | BinaryIO, arrays: dict[str, np.ndarray], record: str) -> None:
     """Write arrays, float32 or int64, under their names, so that torch.load(path, weights_only=True) returns them.
 
     Args:
-      path: the file.
+      file: where it is, or one that is open.
       arrays: in the order of the table.
       record: what the file says about itself; PyTorch does not look at it.
     """
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
 
         def add(name: str, data: bytes | memoryview) -> None:
             entry = zipfile.ZipInfo(f"archive/{name}", _EPOCH)

@@ -16,11 +16,12 @@ import pytest
 from ml_collections import ConfigDict
 
 from train.errors import AGAIN, UserError
-from train.run import RESULT, lock
+from train.run import RESULT
 from train.sweep import by_processes
 from train.sweep.child import Child, stop
 from train.sweep.folder import InterruptedSweep, SweepFolder
 from train.sweep.trials import Trial
+from train.whole import lock
 
 TRIALS = [Trial(f"seed={seed}", {"seed": seed}) for seed in range(2)]
 # A second signal ends it, while it takes half a second to save.

@@ -25,13 +25,14 @@ from train.data import dataset
 from train.devices import make_mesh
 from train.errors import UserError
 from train.evaluate import evaluate_run
-from train.run import METRICS, RESULT, RunFolder, lock, read_metrics
+from train.run import METRICS, RESULT, RunFolder, read_metrics
 from train.sweep import by_vmap, together, traced
 from train.sweep.figures import collect
 from train.sweep.folder import InterruptedSweep, SweepFolder
 from train.sweep.ranges import Asha, Ranges
 from train.sweep.together import Entrant
 from train.sweep.trials import Trial, config_of, trials
+from train.whole import lock
 
 OF_TIME = ("seconds", "images_per_second")
 
