@@ -17,6 +17,7 @@ from scripts.command_line import check_config, check_keys, explain
 from train import cache, hosts
 from train.errors import UserError
 from train.signals import InterruptedRun
+from train.terminal import printable
 
 CONFIGS = Path(base.__file__).resolve().parent
 
@@ -71,7 +72,7 @@ def launch(main: Callable[..., None], *, config: str | None = None, takes: str |
         except OSError as error:
             _fail(f"{error.filename or 'output'}: {error.strerror or error}", debug=flags.FLAGS.debug)
         except InterruptedRun as interruption:
-            print(interruption)
+            print(printable(str(interruption)))
             sys.exit(interruption.status)
         except KeyboardInterrupt:
             print("interrupted; the same command begins again, or goes on from what has been saved")
@@ -92,5 +93,5 @@ def launch(main: Callable[..., None], *, config: str | None = None, takes: str |
 def _fail(line: str, *, debug: bool) -> NoReturn:
     if debug:
         traceback.print_exc()
-    print(f"error: {line}", file=sys.stderr)
+    print(printable(f"error: {line}"), file=sys.stderr)
     sys.exit(1)

@@ -15,10 +15,10 @@ def file(path: str) -> Path:
     Raises:
       UserError: it cannot.
     """
-    target = Path(path).expanduser()
-    if target.is_dir():
-        raise UserError(f"--output={path}: is a folder; name a file")
-    if not os.access(target.absolute().parent, os.W_OK):
+    target = Path(path).expanduser().resolve()  # of a link, the target is replaced
+    if target.exists() and not target.is_file():
+        raise UserError(f"--output={path}: is {'a folder' if target.is_dir() else 'no file'}; name a file")
+    if not os.access(target.parent, os.W_OK):
         raise UserError(f"--output={path}: there is no folder {target.parent} that can be written to")
     return target
 

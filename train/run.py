@@ -13,7 +13,8 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -22,6 +23,7 @@ from ml_collections import ConfigDict
 
 from train import settings
 from train.errors import AGAIN, NotFiniteError, UserError
+from train.records import CONFIG, ENVIRONMENT, METRICS, RESULT, read, read_metrics, read_result, said
 
 # Where torch is installed, tensorboardX would load it for the sake of a type: two seconds of every start. None in this
 # place says "not installed".
@@ -32,8 +34,6 @@ from tensorboardX.summary import scalar  # noqa: E402
 
 if _kept_out:
     del sys.modules["torch"]
-
-CONFIG, ENVIRONMENT, METRICS, RESULT = "config.json", "environment.json", "metrics.jsonl", "result.json"
 
 
 class RunFolder:
@@ -50,9 +50,11 @@ class RunFolder:
         self.path = path
         if not (path / CONFIG).is_file():
             raise UserError(f"{path}: no run folder ({CONFIG} is missing); scripts.train --workdir={path} makes one")
-        self.config = _read(path / CONFIG, settings.from_json)
-        self.environment: dict[str, Any] = _read(path / ENVIRONMENT, json.loads)
-        self.result: dict[str, Any] | None = _read(path / RESULT, json.loads) if (path / RESULT).exists() else None
+        self.config = read(path / CONFIG, _complete)
+        self.environment: dict[str, Any] = read(path / ENVIRONMENT, partial(said, path / ENVIRONMENT))
+        self.result: dict[str, Any] | None = None
+        if (path / RESULT).exists():
+            self.result = read_result(path / RESULT)
 
     @classmethod
     def create(cls, path: Path, config: ConfigDict, environment: dict[str, Any]) -> "RunFolder":
@@ -140,6 +142,7 @@ def lock(path: Path) -> Iterator[None]:
     except OSError as error:
         raise _cannot_be_made(path, error) from error
     try:
+        hold_no_links(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -154,6 +157,19 @@ def lock(path: Path) -> Iterator[None]:
         if not existed:
             with contextlib.suppress(OSError):
                 path.rmdir()
+
+
+def hold_no_links(path: Path) -> None:
+    """Refuse to write into a folder in which links stand for folders: what they lead to is somebody else's.
+
+    Raises:
+      UserError: names the link.
+    """
+    for entry in path.iterdir():
+        if entry.is_symlink() and entry.is_dir():
+            raise UserError(
+                f"{entry}: is a link to a folder, and what it leads to would be written into; move that here"
+            )
 
 
 class MetricsLog:
@@ -249,23 +265,6 @@ def result_of(
     }
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of metrics.jsonl; a last one that a kill has torn does not count.
-
-    Raises:
-      UserError: another line is damaged; nothing of the file is given up for it.
-    """
-    records: list[dict[str, Any]] = []
-    lines = path.read_text().splitlines() if path.exists() else []
-    for number, line in enumerate(lines, start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            if number < len(lines):
-                raise UserError(f"{path}, line {number}: is no JSON; mend it, or delete the line") from error
-    return records
-
-
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that at any moment the old or the new one stands there, whole."""
     with whole_file(path) as file:
@@ -274,11 +273,14 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file to write into, which takes its place when all is written; after an error there is nothing of it."""
-    path = path.resolve()  # of a link, the target is replaced
+    """Yield a file to write into, which takes its place when all is written; after an error there is nothing of it.
+
+    A link that stands there is replaced, and what it leads to is left alone: the folder may be somebody else's.
+    """
     draft = _draft(path)
     try:
-        with draft.open("wb") as file:
+        draft.unlink(missing_ok=True)
+        with draft.open("xb") as file:  # no link that somebody has laid there
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -288,12 +290,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def _read(path: Path, parse: Callable[[str], Any]) -> Any:
-    try:
-        return parse(path.read_text())
-    except (OSError, ValueError) as error:
-        again = "; without it, the command that trained writes it again" if path.name == RESULT else ""
-        raise UserError(f"{path}: cannot be read ({error}){again}") from error
+def _complete(text: bytes) -> ConfigDict:
+    config = settings.from_json(text)
+    settings.check_complete(config)
+    return config
 
 
 def _draft(path: Path) -> Path:

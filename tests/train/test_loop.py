@@ -14,7 +14,8 @@ from train.checkpoints import Checkpoints, load_network
 from train.devices import make_mesh
 from train.errors import UserError
 from train.evaluate import evaluate_run
-from train.run import METRICS, RunFolder, lock, read_metrics
+from train.records import METRICS, read_metrics
+from train.run import RunFolder, lock
 
 
 def test_a_run_folder_explains_itself(config: ConfigDict, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,8 @@ from ml_collections import ConfigDict
 
 from train import settings
 from train.errors import UserError
-from train.run import METRICS, MetricsLog, RunFolder, read_metrics, write_whole
+from train.records import METRICS, read_metrics
+from train.run import MetricsLog, RunFolder, write_whole
 
 ENVIRONMENT = {"data": {"fingerprint": "abc", "source": "digits", "counts": {"train": 3}}}
 

@@ -8,9 +8,9 @@ from models import full_name
 from train.pages import page
 from train.pages.drawing import Drawn
 from train.pages.thumbnail import picture
+from train.records import METRICS
 from train.report.findings import Findings, OfTest
 from train.report.mistakes import SHOWN
-from train.run import METRICS
 
 # Pairs of duplicates on the page; all are in duplicates.json.
 _PAIRS = 8

@@ -17,8 +17,9 @@ from train import network
 from train.checkpoints import Checkpoints, load_network, network_of
 from train.data.roles import Dataset, Images
 from train.meter import Meter
+from train.records import METRICS, read_metrics
 from train.report import files as report
-from train.run import METRICS, MetricsLog, RunFolder, lock, metrics_line, read_metrics, result_of
+from train.run import MetricsLog, RunFolder, lock, metrics_line, result_of
 from train.step import Metrics, State
 from train.timetable import Timetable
 

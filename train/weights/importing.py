@@ -16,7 +16,8 @@ from train import environment, network, settings
 from train.checkpoints import Checkpoints
 from train.errors import UserError
 from train.network import PyTree
-from train.run import CONFIG, ENVIRONMENT, RESULT, to_json, write_whole
+from train.records import CONFIG, ENVIRONMENT, RESULT
+from train.run import to_json, write_whole
 from train.weights import matching, proof, published, settling
 from train.weights.file import WeightsFile
 from train.weights.layout import Slot

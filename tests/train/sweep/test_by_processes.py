@@ -16,7 +16,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from train.errors import AGAIN, UserError
-from train.run import RESULT, lock
+from train.records import RESULT
+from train.run import lock
 from train.sweep import by_processes
 from train.sweep.child import Child, stop
 from train.sweep.folder import InterruptedSweep, SweepFolder
