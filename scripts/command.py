@@ -71,6 +71,8 @@ def launch(main: Callable[..., None], *, config: str | None = None, takes: str |
             sys.exit(1)
         except OSError as error:
             _fail(f"{error.filename or 'output'}: {error.strerror or error}", debug=flags.FLAGS.debug)
+        except MemoryError as error:
+            _fail(f"it takes more memory than there is ({error or 'no more is said'})", debug=flags.FLAGS.debug)
         except InterruptedRun as interruption:
             print(printable(str(interruption)))
             sys.exit(interruption.status)

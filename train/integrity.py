@@ -1,6 +1,7 @@
 """Whether arrays are finite, and as they were written: tensorstore reads changed bytes without a word."""
 
 import math
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,8 @@ from train.network import PyTree
 
 # Parameters of which the names are told.
 _NAMED = 3
+# Arrays may be so many times as large as what they are packed into; of small ones it does not matter.
+_MOST_TIMES, _SMALL = 100, 2**30
 
 
 @jax.jit
@@ -38,6 +41,21 @@ def not_finite(params: PyTree) -> str:
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in named]
     bad = [name for name, fine in zip(names, finite, strict=True) if not fine]
     return ", ".join(bad[:_NAMED]) + (f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else "")
+
+
+def hold_size(tree: PyTree, folder: Path) -> None:
+    """Refuse arrays that a folder can hardly hold: what is missing of an array on disk is zeros in memory.
+
+    Args:
+      tree: of shapes and types, as they would be read.
+      folder: of all files that they are read from.
+
+    Raises:
+      ValueError: they are too large.
+    """
+    wanted = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    if wanted > _SMALL and wanted > _MOST_TIMES * sum(file.stat().st_size for file in folder.rglob("*")):
+        raise ValueError(f"it would be {wanted:,} bytes, and is far fewer")
 
 
 def _sum(leaf: jax.Array) -> jax.Array:

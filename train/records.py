@@ -34,7 +34,8 @@ _KINDS: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("started", "command_line", "python", "platform", "data.source", "data.fingerprint"), str),
         **{f"weights.{name}": str for name in ("file", "sha256", "preprocessing", "class_names")},
         **dict.fromkeys(("data.skipped", "devices", "resumed", "weights.new_layers"), list),
-        **{f"data.counts.{role}": int for role in ("train", "validation", "test")},
+        "data.counts.*": int,
+        "git": dict | None,
         "cpus": int,
     },
 }
@@ -69,8 +70,9 @@ def said(path: Path, data: bytes) -> _Said:
         inside: Any = values
         for name in outer:
             inside = inside.get(name) if isinstance(inside, dict) else None
-        if isinstance(inside, dict) and last in inside and not _is_of(kind, inside[last]):
-            raise ValueError(f"its {key} is {str(inside[last])[:100]!r}")
+        for name in (inside if last == "*" else {last} & inside.keys()) if isinstance(inside, dict) else ():
+            if not _is_of(kind, inside[name]):
+                raise ValueError(f"its {key} is {str(inside[name])[:100]!r}")
     return _with_path(path, values)
 
 
@@ -133,4 +135,5 @@ def read(path: Path, parse: Callable[[bytes], Any]) -> Any:
         return parse(json_file.content(path))
     except (OSError, ValueError, RecursionError, UserError) as error:
         again = "; without it, the command that trained writes it again" if path.name == RESULT else ""
-        raise UserError(f"{path}: cannot be read ({error}){again}") from error
+        reason = why if len(why := str(error)) <= 1000 else f"{why[:700]} ... {why[-250:]}"
+        raise UserError(f"{path}: cannot be read ({reason}){again}") from error

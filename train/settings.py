@@ -234,9 +234,7 @@ def check_complete(config: ConfigDict) -> None:
             raise UserError(f"config.dataset.{key}: has no value")
     for key in ("mean", "std"):
         if len(dataset[key]) != dataset.channels:
-            raise UserError(
-                f"config.dataset.{key}={dataset[key]}: must be a number for each of {dataset.channels} channels"
-            )
+            raise UserError(f"config.dataset.{key}: must be a number for each of {dataset.channels} channels")
     for key in ("class_names", "class_ids"):
         if dataset[key] is not None and len(dataset[key]) != dataset.classes:
             raise UserError(f"config.dataset.{key}: has {len(dataset[key]):,} names for {dataset.classes:,} classes")

@@ -4,9 +4,10 @@
     python -m tests.fuzz TARGET [--seconds=600] [--output=FOLDER]
 
 Atheris (libFuzzer) changes files and keeps those that reach something new. A fault is any exception but UserError,
-more than 2 GB of memory, or an input that takes over 5 s of computing (or 50 s in all). Each kind is kept once, as a file that the target takes, and
-with its traceback. At the end stand the executions, features, the slowest input and the most memory; with a fault the
-status is 1. What atheris has kept is in FOLDER/corpus, and the next call goes on with it.
+more than 2 GB of memory, or an input that takes over 5 s of computing (or 50 s in all). Each kind is kept once, as a
+file that the target takes, and with its traceback. At the end stand the executions, features, the slowest input and
+the most memory; with a fault the status is 1. What atheris has kept is in FOLDER/corpus, and the next call goes on
+with it.
 """
 
 import argparse

@@ -15,6 +15,7 @@ ENVIRONMENT = {"data": {"fingerprint": "abc", "source": "digits", "counts": {"tr
 @pytest.fixture
 def checked(config: ConfigDict) -> ConfigDict:
     settings.resolve(config)
+    config.dataset.update(classes=10, channels=1, mean=(0.5,), std=(0.25,))  # as the data completes it
     return config
 
 

@@ -1,5 +1,6 @@
 """The model card (Mitchell et al. 2019, arXiv 1810.03993): what one must know to use an exported file, in Markdown."""
 
+import html
 import re
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def _text(folder: RunFolder, kind: str, name: str) -> str:
 
 def _as_text(name: str) -> str:
     """Return a name as Markdown shows it: letter by letter, and on its line."""
-    return re.sub(r"[!-/:-@\[-`{-~]", r"\\\g<0>", printable(name))
+    return re.sub(r"[\\`*_\[\]()#|~$!]", r"\\\g<0>", html.escape(printable(name), quote=False))
 
 
 def _as_code(name: object) -> str:
