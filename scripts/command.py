@@ -17,6 +17,7 @@ from scripts.command_line import check_config, check_keys, explain
 from train import cache, hosts
 from train.errors import AGAIN, UserError
 from train.signals import InterruptedRun
+from train.terminal import printable
 
 CONFIGS = Path(base.__file__).resolve().parent
 
@@ -73,8 +74,13 @@ def launch(main: Callable[..., None], *, config: str | None = None, takes: str |
                 raise
             where, why = getattr(error, "filename", None) or "output", getattr(error, "strerror", None) or error
             _fail(f"{where}: {why}; make room or mend it, and {AGAIN}", debug=flags.FLAGS.debug)
+        except MemoryError as error:
+            _fail(
+                f"it takes more memory than there is ({error or 'no more is said'}); end other programs, and {AGAIN}",
+                debug=flags.FLAGS.debug,
+            )
         except InterruptedRun as interruption:
-            print(interruption)
+            print(printable(str(interruption)))
             sys.exit(interruption.status)
         except KeyboardInterrupt:
             print("interrupted; the same command begins again, or goes on from what has been saved")
@@ -95,5 +101,5 @@ def launch(main: Callable[..., None], *, config: str | None = None, takes: str |
 def _fail(line: str, *, debug: bool) -> NoReturn:
     if debug:
         traceback.print_exc()
-    print(f"error: {line}", file=sys.stderr)
+    print(printable(f"error: {line}"), file=sys.stderr)
     sys.exit(1)

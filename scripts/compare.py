@@ -14,11 +14,11 @@ import os
 
 from absl import flags
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from scripts import command, outputs
 from train import side_by_side
+from train.terminal import console, printable
 
 _RUNS = flags.DEFINE_list("runs", [], "Run folders, with commas between them.")
 _PLOT = flags.DEFINE_enum("plot", "accuracy", list(side_by_side.PLOTS), "The curves.")
@@ -49,10 +49,10 @@ def main() -> None:
         ):
             table.add_column(column, justify="left" if column in ("run", "network") else "right")
         for row in rows:
-            cells = [row["run"], row["network"], f"{row['parameters']:,}", f"{row['accuracy']:.2%}"]
+            cells = [printable(row["run"]), row["network"], f"{row['parameters']:,}", f"{row['accuracy']:.2%}"]
             moved = [f"{value:.1%}" for _, value in row["curve"]] if shifts else []
             table.add_row(*cells, f"{row['loss']:.4f}", f"{row['seconds']:.0f}", *moved)
-        Console(width=None if os.isatty(1) else 160).print(table)
+        console(None if os.isatty(1) else 160).print(table)
     if path:
         side_by_side.save(rows, _PLOT.value, path)
         if not _JSON.value:

@@ -20,6 +20,7 @@ from train.errors import UserError
 from train.explaining.of_image import explain
 from train.explaining.writing import check, write
 from train.run import RunFolder
+from train.terminal import printable
 
 _RUN = flags.DEFINE_string("run", None, "The run folder.")
 _IMAGE = flags.DEFINE_string("image", None, "A JPEG, PNG or WebP file.")
@@ -54,7 +55,7 @@ def main() -> None:
     write(explanation, output)
     name, share = explanation.classes[explanation.index], explanation.probabilities[explanation.index]
     error = explanation.integrated.error
-    print(f"{name}: {share:.2%}; integrated gradients add up within {error:.2%}")
+    print(f"{printable(name)}: {share:.2%}; integrated gradients add up within {error:.2%}")
     if explanation.without_maps:
         print(f"no Grad-CAM and no patches: {explanation.without_maps}")
     elif explanation.at_stage and explanation.at_stage.without_patches:

@@ -19,6 +19,8 @@ def file(path: str) -> Path:
     target = Path(path).expanduser()
     if target.is_dir():
         raise UserError(f"--output={path}: is a folder; name a file")
+    if target.is_file() or not target.exists():  # of a link, the target is replaced; a device stays
+        target = target.resolve()
     folder = target.absolute().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"--output={path}: there is no folder {target.parent} that can be written to; name another")

@@ -23,6 +23,7 @@ from scripts import command
 from train.errors import UserError
 from train.predict import Prediction, find, predict
 from train.run import RunFolder
+from train.terminal import printable
 
 _RUN = flags.DEFINE_string("run", None, "The run folder.")
 _TOP = flags.DEFINE_integer("top", 5, "The most probable classes that are shown of each image.", lower_bound=1)
@@ -48,7 +49,7 @@ def main(*names: str) -> None:
                 continue
             unusable.append(answer)
             if len(images) > 1:
-                print(f"{answer.image}: {answer.why}", file=sys.stderr)
+                print(printable(f"{answer.image}: {answer.why}"), file=sys.stderr)
 
     (_print_json if _JSON.value else _print_text)(usable())
     if unusable:
@@ -74,9 +75,9 @@ def _print_text(predictions: Iterator[Prediction]) -> None:
     for number, prediction in enumerate(predictions):
         if number:
             print()
-        print(prediction.image.encode(errors="backslashreplace").decode())  # a file's name may be no text
+        print(printable(prediction.image))
         for guess in prediction.guesses:
-            print(f"{guess.probability:9.2%}  {guess.name}")
+            print(f"{guess.probability:9.2%}  {printable(guess.name)}")
 
 
 if __name__ == "__main__":

@@ -16,13 +16,13 @@ from typing import Any
 
 from absl import flags
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from scripts import command, outputs
 from train.data.activations import Store
 from train.errors import UserError
 from train.probes import methods
+from train.terminal import console
 
 _FEATURES = flags.DEFINE_string("features", None, "Folder of stored activations, which scripts.extract has made.")
 _METHOD = flags.DEFINE_enum("method", None, ["linear", "knn", "few_shot"], "What is trained.")
@@ -73,7 +73,7 @@ def _print(figures: dict[str, Any]) -> None:
             table.add_column(column, justify="right")
         for value, share in figures["tried"].items():
             table.add_row(value, _percent(share), style="bold" if value == f"{figures[chosen]:g}" else None)
-    Console().print(table)
+    console().print(table)
     taken = f"mean of {sizes[-1]['draws']} draws" if sizes else f"{chosen} {figures[chosen]:g}"
     print(
         f"{figures['method']} on {figures['layer']}: {_percent(figures['accuracy'])} (95 %: {_interval(figures)}) of "

@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,7 +27,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from train import devices, hosts, network
 from train.errors import AGAIN, NotFiniteError, UserError
-from train.integrity import checksums, not_finite
+from train.integrity import checksums, hold_size, not_finite
 from train.network import PyTree
 from train.run import RunFolder
 from train.signals import InterruptedRun
@@ -103,19 +103,33 @@ class Checkpoints:
         self._frozen = (folder / "frozen").absolute()
         self._keep, self._read_only = keep, read_only
         best = preservation_policy.BestN(get_metric_fn=_accuracy, n=1, keep_checkpoints_without_metrics=False)
-        self._manager = ocp.CheckpointManager(
-            self.path.absolute(),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=preservation_policy.AnyPreservationPolicy(
-                    [preservation_policy.LatestN(keep), best]
+        with self._listed():
+            self._manager = ocp.CheckpointManager(
+                self.path.absolute(),
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=preservation_policy.AnyPreservationPolicy(
+                        [preservation_policy.LatestN(keep), best]
+                    ),
+                    best_fn=_accuracy,  # it makes Orbax store and compare metrics; the policy above decides what stays
+                    read_only=read_only,
+                    create=not read_only,
+                    cleanup_tmp_directories=not read_only,
                 ),
-                best_fn=_accuracy,  # it makes Orbax store and compare metrics; the policy above decides what stays
-                read_only=read_only,
-                create=not read_only,
-                cleanup_tmp_directories=not read_only,
-            ),
-            item_names=("network", "optimizer", "progress"),
-        )
+                item_names=("network", "optimizer", "progress"),
+            )
+
+    @contextlib.contextmanager
+    def _listed(self) -> Iterator[None]:
+        """Turn whatever damaged files of figures and times make Orbax raise into one line."""
+        try:
+            yield
+        except (OSError, UserError):
+            raise
+        except Exception as error:
+            raise UserError(
+                f"{self.path}: what it says about its checkpoints cannot be read ({_reason(error)}); the others can be "
+                "read without the folder of the damaged one"
+            ) from error
 
     def latest(self) -> int | None:
         """Return the step of the last checkpoint, or None."""
@@ -127,7 +141,8 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """Return the step of the best checkpoint on validation; the last where none was validated."""
-        best = self._manager.best_step()
+        with self._listed():
+            best = self._manager.best_step()
         return self.latest() if best is None else best
 
     def save(self, state: State, progress: dict[str, Any], validation: dict[str, Any] | None = None) -> None:
@@ -290,6 +305,8 @@ class Checkpoints:
     def _restore(self, step: int, **items: Any) -> tuple[Any, dict[str, Any]]:
         """Return the items of a checkpoint, and the progress saved with them."""
         try:
+            for args in items.values():
+                hold_size(args.item, self.path / str(step))
             restored = self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore(), **items))
             progress = _checked(restored, items)
         except (MemoryError, jax.errors.JaxRuntimeError) as error:  # of this machine, and not of what lies there

@@ -3,9 +3,14 @@
 import difflib
 from collections.abc import Iterable
 
+from train.terminal import printable
+
 
 class UserError(Exception):
     """One clear line: what is wrong, where, and how to mend it. Commands print it and exit with status 1."""
+
+    def __str__(self) -> str:
+        return printable(" ".join(map(str, self.args)))  # names in it may hold anything
 
 
 # In a message whose cause is not the run itself (no room, another process, a signal): a sweep leaves such a run open.

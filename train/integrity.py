@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ from train.network import PyTree
 _NAMED = 3
 # What is said of weights that are finite and make what is not.
 USELESS = "with these weights numbers overflow on the way; show it images prepared as its own were"
+# Arrays may be so many times as large as what they are packed into; of small ones it does not matter.
+_MOST_TIMES, _SMALL = 100, 2**30
 
 
 @jax.jit
@@ -83,6 +86,21 @@ def check_answers(answers: np.ndarray, network: object, ids: Sequence[str] | Non
             f"{network}: the answer to {ids[row] if ids else f'image {row}'} is not finite; {USELESS}, "
             "or train or import others"
         )
+
+
+def hold_size(tree: PyTree, folder: Path) -> None:
+    """Refuse arrays that a folder can hardly hold: what is missing of an array on disk is zeros in memory.
+
+    Args:
+      tree: of shapes and types, as they would be read.
+      folder: of all files that they are read from.
+
+    Raises:
+      ValueError: they are too large.
+    """
+    wanted = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    if wanted > _SMALL and wanted > _MOST_TIMES * sum(file.stat().st_size for file in folder.rglob("*")):
+        raise ValueError(f"it would be {wanted:,} bytes, and is far fewer")
 
 
 def _sum(leaf: jax.Array) -> jax.Array:

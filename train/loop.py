@@ -21,10 +21,12 @@ from train.integrity import diverged
 from train.meter import Meter
 from train.prepare import check_batch, prepare
 from train.progress import Display
+from train.records import CONFIG, ENVIRONMENT, RESULT
 from train.report import files as report
-from train.run import CONFIG, ENVIRONMENT, RESULT, MetricsLog, RunFolder, metrics_line, result_of, to_json
+from train.run import MetricsLog, RunFolder, metrics_line, result_of, to_json
 from train.signals import InterruptedRun, listen
 from train.step import State
+from train.terminal import printable
 from train.transfer import adopting, net_a, table
 from train.transfer.beginning import begin, check_frozen, load_data
 from train.transfer.weights import digests
@@ -74,7 +76,8 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
                 flush=True,
             )
             if data.skipped:
-                print(f"left out {len(data.skipped)} files (all are in {ENVIRONMENT}): {'; '.join(data.skipped[:3])}")
+                left_out = printable("; ".join(data.skipped[:3]))
+                print(f"left out {len(data.skipped)} files (all are in {ENVIRONMENT}): {left_out}")
             if given_layers:
                 table.show(table.describe(config, given_layers))
             try:
@@ -93,7 +96,7 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
             _report(folder, data, mesh)
     if hosts.writes():
         assert folder.result is not None
-        print(_summary(folder.result, workdir))
+        print(printable(_summary(folder.result, workdir)))
 
 
 def _compare_hosts(config: ConfigDict, data: Dataset) -> None:

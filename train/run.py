@@ -12,7 +12,7 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 from train import settings
 from train.errors import AGAIN, NotFiniteError, UserError
+from train.records import CONFIG, ENVIRONMENT, METRICS, RESULT, read, read_metrics, read_result, said
 from train.whole import cannot_be_made, draft_of, write_whole
 
 # Where torch is installed, tensorboardX would load it for the sake of a type: two seconds of every start. None in this
@@ -32,8 +33,6 @@ from tensorboardX.summary import scalar  # noqa: E402
 
 if _kept_out:
     del sys.modules["torch"]
-
-CONFIG, ENVIRONMENT, METRICS, RESULT = "config.json", "environment.json", "metrics.jsonl", "result.json"
 
 
 class RunFolder:
@@ -50,9 +49,11 @@ class RunFolder:
         self.path = path
         if not (path / CONFIG).is_file():
             raise UserError(f"{path}: no run folder ({CONFIG} is missing); scripts.train --workdir={path} makes one")
-        self.config = _read(path / CONFIG, settings.from_json)
-        self.environment: dict[str, Any] = _read(path / ENVIRONMENT, json.loads)
-        self.result: dict[str, Any] | None = _read(path / RESULT, json.loads) if (path / RESULT).exists() else None
+        self.config = read(path / CONFIG, _complete)
+        self.environment: dict[str, Any] = read(path / ENVIRONMENT, partial(said, path / ENVIRONMENT))
+        self.result: dict[str, Any] | None = None
+        if (path / RESULT).exists():
+            self.result = read_result(path / RESULT)
 
     @classmethod
     def create(cls, path: Path, config: ConfigDict, environment: dict[str, Any]) -> "RunFolder":
@@ -209,33 +210,10 @@ def result_of(
     }
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of metrics.jsonl; a last one that a kill has torn does not count.
-
-    Raises:
-      UserError: another line is damaged; nothing of the file is given up for it.
-    """
-    records: list[dict[str, Any]] = []
-    lines = path.read_text().splitlines() if path.exists() else []
-    for number, line in enumerate(lines, start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            if number < len(lines):
-                raise UserError(f"{path}, line {number}: is no JSON; mend it, or delete the line") from error
-    return records
-
-
-def _read(path: Path, parse: Callable[[str], Any]) -> Any:
-    try:
-        return parse(path.read_text())
-    except (OSError, ValueError) as error:
-        again = (
-            "; without it, the command that trained writes it again"
-            if path.name == RESULT
-            else "; put it back from a copy, or train again"
-        )
-        raise UserError(f"{path}: cannot be read ({error}){again}") from error
+def _complete(text: bytes) -> ConfigDict:
+    config = settings.from_json(text)
+    settings.check_complete(config)
+    return config
 
 
 def to_json(value: dict[str, Any]) -> str:

@@ -15,9 +15,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from models import NETWORKS, full_name
+from train import json_file
 from train.errors import UserError
 from train.optimizer import OPTIMIZERS, SCHEDULES
-from train.rules import RULES
+from train.rules import OPTIONAL, RULES
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -193,24 +194,53 @@ def to_json(config: ConfigDict) -> str:
     return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
 
 
-def from_json(text: str) -> ConfigDict:
+def from_json(text: str | bytes) -> ConfigDict:
     """Return the locked config that `to_json` wrote.
 
     Raises:
-      ValueError: the text is not a JSON object, or lacks keys that this version reads.
+      ValueError: the text is not a JSON object, its keys are not those that this version reads, or a value is of
+        another kind or out of its bounds.
     """
-
-    def with_tuples(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: with_tuples(item) for key, item in value.items()}
-        return tuple(value) if isinstance(value, list) else value
-
-    values = json.loads(text)
+    values = json_file.parsed(text)
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")
-    if missing := RULES.keys() - dict(leaves(values)).keys():
+    try:
+        found = {key: tuple(value) if isinstance(value, list) else value for key, value in leaves(values)}
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if missing := RULES.keys() - found.keys():
         raise ValueError(f"made by another version of oldmasters: it lacks {', '.join(sorted(missing))}")
-    return ConfigDict(with_tuples(values)).lock()
+    if unknown := found.keys() - RULES.keys():
+        raise ValueError(f"made by another version of oldmasters: it has {', '.join(sorted(unknown))}"[:500])
+    for key, rule in RULES.items():
+        value = found[key]
+        wrong = rule(value) if value is not None else "has no value" if key not in OPTIONAL else None
+        if wrong:
+            raise ValueError(f"{key}: {str(value)[:100]}: {wrong}")
+    whole: dict[str, Any] = {}
+    for key, value in found.items():
+        section, _, name = key.rpartition(".")
+        (whole.setdefault(section, {}) if section else whole)[name] = value
+    return ConfigDict(whole).lock()
+
+
+def check_complete(config: ConfigDict) -> None:
+    """Make sure that a config that has been stored is one that could have come of a launch.
+
+    Raises:
+      UserError: names the key.
+    """
+    dataset = config.dataset
+    for key in ("image_size", "classes", "channels", "mean", "std"):
+        if dataset[key] is None:
+            raise UserError(f"config.dataset.{key}: has no value")
+    for key in ("mean", "std"):
+        if len(dataset[key]) != dataset.channels:
+            raise UserError(f"config.dataset.{key}: must be a number for each of {dataset.channels} channels")
+    for key in ("class_names", "class_ids"):
+        if dataset[key] is not None and len(dataset[key]) != dataset.classes:
+            raise UserError(f"config.dataset.{key}: has {len(dataset[key]):,} names for {dataset.classes:,} classes")
+    resolve(config.copy_and_resolve_references())
 
 
 def class_names(dataset: ConfigDict) -> tuple[str, ...]:

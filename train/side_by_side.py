@@ -16,7 +16,8 @@ from train.data import dataset
 from train.data.transforms import move, normalise
 from train.errors import UserError
 from train.evaluate import make_evaluator
-from train.run import METRICS, RunFolder, read_metrics
+from train.records import METRICS, read_metrics
+from train.run import RunFolder
 from train.whole import whole_file
 
 PLOTS = {

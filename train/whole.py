@@ -24,17 +24,20 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a file to write into, which takes its place when all is written; after an error there is nothing of it.
 
+    A link that stands there is replaced, and what it leads to is left alone: the folder may be somebody else's.
+
     Raises:
       OSError: it cannot be written; it names the file, and not the draft.
     """
-    if path.exists() and not path.is_file():  # a device or a pipe, which no file may take the place of
+    # A device or a pipe, which no file may take the place of; /dev/stdout is a link to one.
+    if path.exists() and not path.is_file() and (not path.is_symlink() or path.parent == Path("/dev")):
         with path.open("wb") as file:
             yield file
         return
-    path = path.resolve()  # of a link, the target is replaced
     draft = draft_of(path)
     try:
-        with draft.open("wb") as file:
+        draft.unlink(missing_ok=True)
+        with draft.open("xb") as file:  # no link that somebody has laid there
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -94,6 +97,7 @@ def lock(path: Path) -> Iterator[None]:
                     f"{path}: is a link to {path.readlink()}, which is not there; make that folder, and {AGAIN}"
                 )
             path.mkdir(parents=True, exist_ok=True)
+            hold_no_links(path)
             taken = f"{path}: another process writes there; wait, and {AGAIN}, or choose another folder"
             held.enter_context(locked(path, taken))
         except OSError as error:
@@ -104,6 +108,19 @@ def lock(path: Path) -> Iterator[None]:
             if not existed:
                 with contextlib.suppress(OSError):
                     path.rmdir()
+
+
+def hold_no_links(path: Path) -> None:
+    """Refuse to write into a folder in which links stand for folders: what they lead to is somebody else's.
+
+    Raises:
+      UserError: names the link.
+    """
+    for entry in path.iterdir():
+        if entry.is_symlink() and entry.is_dir():
+            raise UserError(
+                f"{entry}: is a link to a folder, and what it leads to would be written into; move that here"
+            )
 
 
 @contextlib.contextmanager

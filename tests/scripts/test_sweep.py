@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CHECKOUT, Command, command_line
-from train.run import METRICS, RESULT, RunFolder, read_metrics
+from train.records import METRICS, RESULT, read_metrics
+from train.run import RunFolder
 
 OneLine = Callable[..., str]
 # A perceptron on the digits as they are: a run takes a second, most of it the start.

@@ -19,7 +19,8 @@ from train import devices, loop
 from train.checkpoints import Checkpoints, load_network
 from train.errors import UserError
 from train.integrity import checksums, not_finite
-from train.run import METRICS, RESULT, RunFolder, read_metrics
+from train.records import METRICS, RESULT, read_metrics
+from train.run import RunFolder
 
 KINDS = {"float32": np.uint32, "bfloat16": np.uint16, "int32": np.uint32, "uint8": np.uint8}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CHECKOUT, command_line
-from train.run import METRICS, read_metrics
+from train.records import METRICS, read_metrics
 
 EIGHT = os.environ | {"JAX_NUM_CPU_DEVICES": "8"}
 LENET5 = (

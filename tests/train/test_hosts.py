@@ -16,7 +16,7 @@ from tests.conftest import CHECKOUT, command_line
 from tests.train.data.test_folder import photo
 from tests.train.test_devices import LENET5
 from train.hosts import Place
-from train.run import METRICS, read_metrics
+from train.records import METRICS, read_metrics
 from train.watching import _explain
 
 ONE, TWO = (os.environ | {"JAX_NUM_CPU_DEVICES": devices} for devices in ("1", "2"))

@@ -14,7 +14,8 @@ from train.checkpoints import Checkpoints, load_network
 from train.devices import make_mesh
 from train.errors import UserError
 from train.evaluate import evaluate_run
-from train.run import METRICS, RunFolder, read_metrics
+from train.records import METRICS, read_metrics
+from train.run import RunFolder
 from train.whole import lock
 
 

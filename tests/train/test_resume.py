@@ -20,7 +20,8 @@ from tests.train.data.test_folder import photo
 from train import loop
 from train.checkpoints import Checkpoints
 from train.optimizer import make_optimizer, make_schedule
-from train.run import METRICS, RunFolder, read_metrics
+from train.records import METRICS, read_metrics
+from train.run import RunFolder
 from train.signals import InterruptedRun
 from train.step import State, init_state, seed_of
 

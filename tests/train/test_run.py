@@ -6,7 +6,8 @@ from ml_collections import ConfigDict
 
 from train import settings
 from train.errors import UserError
-from train.run import METRICS, MetricsLog, RunFolder, read_metrics
+from train.records import METRICS, read_metrics
+from train.run import MetricsLog, RunFolder
 from train.whole import write_whole
 
 ENVIRONMENT = {"data": {"fingerprint": "abc", "source": "digits", "counts": {"train": 3}}}
@@ -15,6 +16,7 @@ ENVIRONMENT = {"data": {"fingerprint": "abc", "source": "digits", "counts": {"tr
 @pytest.fixture
 def checked(config: ConfigDict) -> ConfigDict:
     settings.resolve(config)
+    config.dataset.update(classes=10, channels=1, mean=(0.5,), std=(0.25,))  # as the data completes it
     return config
 
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from train.benchmark.own import Launch
 from train.errors import UserError
-from train.run import RESULT
+from train.records import RESULT
 
 SUITE = "accuracy"
 # The peer's process, and the layouts of memory that it is tried in.

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from train.benchmark import maps, passes, sweeping, transfer
 from train.benchmark.bare_step import Measurement, bare_step
 from train.benchmark.launched import wait
-from train.run import CONFIG, METRICS, RESULT
+from train.records import CONFIG, METRICS, RESULT
 
 # Starts scripts.train on the same config with these flags more; with `script="sweep"`, scripts.sweep.
 Launch = Callable[..., subprocess.Popen[bytes]]

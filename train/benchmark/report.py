@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+
+from train.terminal import console
 
 
 def own_row(row: dict[str, Any], unit: str) -> str:
@@ -59,7 +60,7 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
                 f"{row[f'{prefix}first_step_seconds']:.1f} s",
                 f"{row[f'{prefix}peak_bytes'] / 2**20:,.0f} MiB",
             )
-    Console(width=None if Console().is_terminal else 150).print(table)
+    console(None if console().is_terminal else 150).print(table)
 
 
 def _figure(images_per_second: float) -> str:

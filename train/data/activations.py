@@ -11,7 +11,7 @@ NumPy's format (NEP 1) is the plainest there is: a line of text and then the num
 can begin at. It has no bfloat16; those are stored as the uint16 of the same bits, and store.json says so.
 """
 
-import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +19,18 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from numpy.lib import format as npy
 
+from train import json_file
 from train.data.examples import Examples
 from train.errors import UserError, nearest
 
 STORED_TYPES = ("float32", "float16", "bfloat16")
+_STORED_AS = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
 MANIFEST, UNFINISHED = "store.json", "unfinished.json"
 VERSION = 1
+# What may stand in a file's name; a stage is an attribute of a network, so that is all of it.
+_NAME = re.compile(r"\w[\w.]*")
 
 
 class Record(NamedTuple):
@@ -165,6 +170,10 @@ class Store:
           UserError: a file is missing or damaged.
         """
         labels = self._load(f"{split}-label.npy")
+        if labels.dtype != np.int32 or labels.shape != (self.manifest["splits"][split],):
+            raise self._damaged(f"{split}-label.npy", f"{labels.dtype} {labels.shape}", "labels of its images")
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
+            raise self._damaged(f"{split}-label.npy", "other labels", f"those of {self.classes:,} classes")
         views = self.manifest["of"]["views"]["count"] or 1 if split == "train" else 1
         rows, shard_rows = views * len(labels), self.manifest["shard_rows"]
         shards = []
@@ -172,10 +181,9 @@ class Store:
             shard = self._load(shard_name(split, layer, number))
             expected = (min(shard_rows, rows - number * shard_rows), *self.layers[layer])
             if shard.shape != expected:
-                raise UserError(
-                    f"{self.path / shard_name(split, layer, number)}: holds {shard.shape}, not {expected}; remove "
-                    f"{self.path} and run its command again"
-                )
+                raise self._damaged(shard_name(split, layer, number), f"{shard.shape}", f"{expected}")
+            if shard.dtype != _STORED_AS[self.manifest["dtype"]]:
+                raise self._damaged(shard_name(split, layer, number), f"{shard.dtype}", self.manifest["dtype"])
             shards.append(shard.view(jnp.bfloat16) if self.manifest["dtype"] == "bfloat16" else shard)
         return Activations(tuple(shards), labels, views)
 
@@ -193,13 +201,20 @@ class Store:
 
     def _load(self, name: str) -> np.ndarray:
         try:
-            return np.load(self.path / name, mmap_mode="r", allow_pickle=False)
-        except (FileNotFoundError, ValueError, EOFError) as error:
+            with (self.path / name).open("rb") as file:
+                if file.read(len(npy.MAGIC_PREFIX)) != npy.MAGIC_PREFIX:
+                    raise ValueError("it is no array of NumPy's")
+            array: np.ndarray = np.load(self.path / name, mmap_mode="r", allow_pickle=False)
+            return array
+        except Exception as error:  # whatever a damaged header makes NumPy raise
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise UserError(
-                f"{self.path / name}: cannot be read ({error}); remove {self.path} and run its command again"
+                f"{self.path / name}: cannot be read ({reason}); remove {self.path} and run its command again"
             ) from error
-        except OSError as error:
-            raise UserError(f"{self.path / name}: cannot be read ({error.strerror}); make it readable") from error
+
+    def _damaged(self, name: str, holds: str, wanted: str) -> UserError:
+        again = f"remove {self.path} and run its command again"
+        return UserError(f"{self.path / name}: holds {holds}, not {wanted}; {again}")
 
 
 def records_name(split: str) -> str:
@@ -215,7 +230,10 @@ def read_records(path: Path, split: str) -> list[Record]:
     """
     file = path / records_name(split)
     try:
-        return [Record(*record) for record in json.loads(file.read_text())]
+        records = [Record(*record) for record in json_file.read(file)]
+        if not all(isinstance(text, str) for record in records for text in record):
+            raise ValueError("it holds what is no text")
+        return records
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{file}: cannot be read ({error}); remove {path} and extract again") from error
 
@@ -227,10 +245,32 @@ def read_manifest(path: Path) -> dict[str, Any]:
       UserError: it is not ours, or of another version.
     """
     try:
-        manifest = json.loads(path.read_text())
-        version = manifest["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        manifest = json_file.read(path)
+        if (version := manifest["version"]) != VERSION:
+            raise UserError(f"{path}: is of version {version}, this program reads {VERSION}; extract again")
+        _hold(manifest)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); remove {path.parent} and extract again") from error
-    if version != VERSION:
-        raise UserError(f"{path}: is of version {version}, this program reads {VERSION}; extract again")
     return dict(manifest)
+
+
+def _hold(manifest: Any) -> None:
+    """Make sure that a manifest holds what the readers of a store take from it.
+
+    Raises:
+      ValueError: it does not. Or KeyError, TypeError or AttributeError.
+    """
+    dataset, layers, splits = manifest["config"]["dataset"], manifest["layers"], manifest["splits"]
+    names, classes = dataset["class_names"], dataset["classes"]
+    counts = [manifest["shard_rows"], classes, *splits.values(), *(side for shape in layers.values() for side in shape)]
+    if not all(type(count) is int and 0 < count < 2**40 for count in counts):
+        raise ValueError("a number of rows, classes or units is none")
+    views = manifest["of"]["views"]["count"]
+    if type(views) is not int or not 0 <= views < 2**20:
+        raise ValueError("the number of views is none")
+    if not layers or not all(map(_NAME.fullmatch, (*layers, *splits))):
+        raise ValueError("a stage or a split has a name that none has")
+    if manifest["dtype"] not in STORED_TYPES:
+        raise ValueError(f"its numbers are {manifest['dtype']!r}")
+    if names is not None and (len(names) != classes or not all(isinstance(name, str) for name in names)):
+        raise ValueError(f"the names of {classes} classes are others")

@@ -7,6 +7,9 @@ as in Pillow, so to the same pixels, but in one call and outside of Python's loc
 import contextlib
 import io
 import math
+import re
+import threading
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -43,6 +46,17 @@ _COLOURS, _MODES = {"YCbCr": "RGB", "RGB": "RGB", "Gray": "GRAY"}, {"RGB": "RGB"
 _APP1, _SCAN = 0xE1, 0xDA
 # libjpeg's cheap scales. Of sides below the greatest, several scales make the same.
 _SCALES = (8, 4, 2, 1)
+
+# What a small file could claim: a bound of pixels, which are some 20 bytes each while PNG and WebP files are decoded,
+# and of those that all scans of a JPEG file go through, some 1 ns each. JPEG files have Pillow's own bound of pixels.
+_MOST_PIXELS, _MOST_SCANNED = 2**26, 2**30
+# Photos that are decoded to more pixels, or have more than _MOST_PIXELS, wait for each other, in whatever threads.
+_LARGE, _one_large = 2**24, threading.Lock()
+# Of Exif data that are damaged, of large photos: whether a file can be used is said here, and on one line.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+# What libjpeg takes for a marker: neither a stuffed byte nor where a scan may be restarted.
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+_ENDS, _WITHOUT_LENGTH = 0xD9, (0x01, 0xD8)
 
 
 # A JPEG, PNG or WebP file, or its pixels, uint8 `[H, W, 1 or 3]`, where it was decoded before.
@@ -153,6 +167,7 @@ class _File:
             self._sides = self._image.size
             if simplejpeg is not None and self._image.format in ("JPEG", "MPO") and min(self._sides) >= _SCALES[0]:
                 self._mode = _MODES.get(self._image.mode)
+        _hold_scans(data, math.prod(self._sides))
         self.size: tuple[int, int] = self._sides[::-1] if self._turn in _LYING else self._sides
 
     def pixels(self, channels: int, enough: tuple[int, int]) -> np.ndarray:
@@ -161,7 +176,8 @@ class _File:
         if self._mode is not None:
             scale = next(s for s in _SCALES if s == 1 or min(width // least[0], height // least[1]) >= s)
             sides = {"min_width": -(-width // scale), "min_height": -(-height // scale)} if scale > 1 else {}
-            with contextlib.suppress(ValueError):  # damaged, or odd: Pillow knows whether it can be used, and says why
+            # Damaged, or odd: Pillow knows whether it can be used, and says why.
+            with contextlib.suppress(ValueError), _in_turn(width * height, width * height // scale**2):
                 found = simplejpeg.decode_jpeg(self._data, self._mode, **sides)
                 if found.shape[-1] == channels and self._turn is None:
                     return found
@@ -169,7 +185,8 @@ class _File:
                 return _upright(picture, self._turn, channels)
         image = self._image or _open(self._data)
         image.draft(None, least)
-        return _upright(image, self._turn, channels)
+        with _in_turn(width * height, math.prod(image.size)):
+            return _upright(image, self._turn, channels)
 
 
 def _plain_jpeg(data: bytes) -> tuple[tuple[int, int], str | None]:
@@ -199,6 +216,35 @@ def _segments(data: bytes) -> Iterator[int]:
         place += 2 + (data[place + 2] << 8) + data[place + 3]
 
 
+def _in_turn(pixels: int, decoded: int) -> contextlib.AbstractContextManager[object]:
+    """Return what waits for other threads before an image is decoded that takes much memory."""
+    return _one_large if pixels > _MOST_PIXELS or decoded > _LARGE else contextlib.nullcontext()
+
+
+def _hold_scans(data: bytes, pixels: int) -> None:
+    """Refuse a JPEG file whose scans go through its pixels too often: each takes ten bytes, and as long as the first.
+
+    Of a file whose first scan has all of its colours at once, and all of each, no other scan is read.
+    """
+    if not data.startswith(b"\xff\xd8"):
+        return
+    scans = colours = progressive = 0
+    place = 2
+    while scans * pixels <= _MOST_SCANNED and (found := _MARKER.search(data, place)) and found[1][0] != _ENDS:
+        marker, place = found[1][0], found.end()
+        if marker in _WITHOUT_LENGTH:
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame's header
+            progressive, colours = marker & 2, data[place + 7] if place + 7 < len(data) else 0
+        if marker == _SCAN:
+            scans += 1
+            if not progressive and data[place + 2 : place + 3] == bytes([colours]):
+                return
+        place += int.from_bytes(data[place : place + 2])
+    if scans * pixels > _MOST_SCANNED:
+        raise BadImage(f"has more scans than {pixels:,} pixels can have; save it again as a plain JPEG file")
+
+
 def _turn(image: Image.Image) -> Image.Transpose | None:
     """Return how the image must be turned to be looked at; Exif data that cannot be read say nothing."""
     try:
@@ -212,7 +258,8 @@ def _upright(image: Image.Image, turn: Image.Transpose | None, channels: int) ->
     if image.mode == "I;16":  # gray; convert() would make all above 255 white
         image = Image.fromarray(((np.asarray(image, np.uint32) + 128) // 257).astype(np.uint8))
     image.info.pop("transparency", None)  # of a palette's, convert() would warn that it is dropped
-    image = image.convert("L" if channels == 1 else "RGB")
+    if image.mode != (mode := "L" if channels == 1 else "RGB"):  # else convert() would copy it
+        image = image.convert(mode)
     upright = image if turn is None else image.transpose(turn)
     return np.asarray(upright).reshape(upright.height, upright.width, channels)
 
@@ -236,4 +283,7 @@ def _open(data: bytes) -> Image.Image:
     # Cameras write several pictures into one JPEG file (MPO), of which the first is the photo.
     if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):
         raise BadImage("is an animation; save one of its pictures")
+    if image.format in ("PNG", "WEBP") and math.prod(image.size) > _MOST_PIXELS:
+        size = f"{image.width:,} x {image.height:,} pixels"
+        raise BadImage(f"has {size}; of PNG and WebP files, which are decoded whole, at most {_MOST_PIXELS:,} are read")
     return image

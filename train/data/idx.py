@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from train.data.archive import is_small
 from train.data.examples import Examples
 from train.errors import UserError
 
@@ -69,11 +70,17 @@ def read_file(path: Path, dimensions: int) -> np.ndarray:
                 raise UserError(f"{path}: ends within its header; bring the whole file")
             shape = struct.unpack(f">{dimensions}I", header[4:])
             count = math.prod(shape)
+            packed = path.stat().st_size
             values = bytearray()  # by pieces: a header may promise more than any memory holds
-            while len(values) <= count and (piece := file.read(1 << 20)):
+            while len(values) <= count and is_small(len(values), packed) and (piece := file.read(1 << 20)):
                 values += piece
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}); bring the whole file") from error
+    if not is_small(len(values), packed):
+        raise UserError(
+            f"{path}: has {packed:,} bytes, and more than {len(values):,} when it is unpacked; bring one that is not "
+            "made to fill the memory"
+        )
     if len(values) != count:
         more = "more" if len(values) > count else str(len(values))
         raise UserError(

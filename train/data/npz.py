@@ -5,14 +5,13 @@ Keys are `image` (uint8 `[N, H, W]` or `[N, H, W, C]`), or `jpeg` (uint8) and `o
 """
 
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from train.data import decode
+from train.data import archive, decode
 from train.data.examples import Examples
 from train.data.photos import Photos
 from train.data.source import Source
@@ -80,13 +79,10 @@ def read(path: Path, *, stream: bool = False, channels: int = 3) -> Source:
 
 def _read_file(path: Path, stream: bool, channels: int) -> tuple[Examples | Photos, tuple[str, ...] | None]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (AttributeError, TypeError):  # np.load reads other files too, and returns what has no `files`
-        raise UserError(f"{path}: is no NumPy archive (.npz); write one with numpy.savez") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = archive.read(path)
+    except (OSError, ValueError, MemoryError) as error:
         raise UserError(
-            f"{path}: cannot be read as a NumPy archive ({error}); write it again with numpy.savez"
+            f"{path}: cannot be read as a NumPy archive, .npz ({error}); write it again with numpy.savez"
         ) from error
     if "label" not in arrays or not ("image" in arrays or {"jpeg", "offset"} <= arrays.keys()):
         raise UserError(

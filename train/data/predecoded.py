@@ -7,13 +7,14 @@ other, and SPLIT.npz with `offset` `[N + 1]` into these, `side` `[N, 2]` (height
 import functools
 import hashlib
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from train import json_file
+from train.data import archive
 from train.data.photos import Photos
 from train.data.source import Source
 from train.data.stream import stream
@@ -29,16 +30,16 @@ class _Pixels:
     """Decoded images as records."""
 
     def __init__(self, folder: Path, split: str, about: dict[str, Any]) -> None:
-        self._folder, self._split, self._channels = folder, split, about["channels"]
+        self._folder, self._split = folder, split
         self.fingerprint: str = about["splits"][split]["fingerprint"]
         path = folder / f"{split}.pixels"
         try:
             self._offset, self._sides, self.labels = self._table("offset", "side", "label")
             self._pixels = np.memmap(path, np.uint8, "r")
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            whole = _fits(self._offset, self._sides, self.labels, len(about["classes"] or ()), about["channels"])
+        except (OSError, ValueError, KeyError, MemoryError) as error:
             raise UserError(f"{path.with_suffix('')}: cannot be read ({error}); prepare the cache again") from error
-        sizes = self._sides.astype(np.int64).prod(-1) * self._channels
-        if len(self._pixels) != self._offset[-1] or not np.array_equal(np.diff(self._offset), sizes):
+        if not whole or len(self._pixels) != self._offset[-1]:
             raise UserError(f"{path}: does not hold what its table says; prepare the cache again")
 
     def __len__(self) -> int:
@@ -57,19 +58,24 @@ class _Pixels:
         return f"{self._folder}: {self.id(index)}"
 
     def id(self, index: int) -> str:
-        return self._texts[0][index].decode()
+        return self._texts[0][index].decode(errors="backslashreplace")
 
     def digest(self, index: int) -> str:
-        return self._texts[1][index].decode()
+        return self._texts[1][index].decode(errors="backslashreplace")
 
     @functools.cached_property
     def _texts(self) -> list[np.ndarray]:
-        return self._table("id", "digest")
+        try:
+            texts = self._table("id", "digest")
+            if any(text.shape != self.labels.shape or text.dtype.kind != "S" for text in texts):
+                raise ValueError("id and digest must be texts, one for each image")
+        except (OSError, ValueError, KeyError, MemoryError) as error:
+            raise UserError(f"{self._folder / self._split}.npz: cannot be read ({error})") from error
+        return texts
 
     def _table(self, *names: str) -> list[np.ndarray]:
-        # Of what is no archive, np.load leaves a file open that it opened itself.
-        with (self._folder / f"{self._split}.npz").open("rb") as file, np.load(file, allow_pickle=False) as table:
-            return [table[name] for name in names]
+        table = archive.read(self._folder / f"{self._split}.npz", names)
+        return [table[name] for name in names]
 
     def __getstate__(self) -> dict[str, Any]:  # a worker maps the file itself, and is not sent its bytes
         return self.__dict__ | {"_pixels": None}
@@ -77,6 +83,18 @@ class _Pixels:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._pixels = np.memmap(self._folder / f"{self._split}.pixels", np.uint8, "r")
+
+
+def _fits(offset: np.ndarray, sides: np.ndarray, labels: np.ndarray, classes: int, channels: int) -> bool:
+    """Whether a table is one: whole numbers, images that follow one another, labels of the classes (0: any)."""
+    count = len(labels) if labels.ndim == 1 else 0
+    if any(column.dtype.kind != "i" for column in (offset, sides, labels)):
+        return False
+    if not count or offset.shape != (count + 1,) or sides.shape != (count, 2) or offset[0]:
+        return False
+    if sides.min() < 1 or sides.max() >= 2**20 or labels.min() < 0 or labels.max() >= (classes or 2**31):
+        return False
+    return np.array_equal(np.diff(offset), sides.astype(np.int64).prod(-1) * channels)
 
 
 def read(folder: Path, shorter: int) -> Source:
@@ -185,9 +203,19 @@ def _about(folder: Path) -> dict[str, Any]:
             f"python -m scripts.prepare --source=URI --cache={folder}"
         )
     try:
-        about = json.loads(path.read_text())
+        about = json_file.read(path)
         if about["format"] != _FORMAT:
             raise ValueError(f"format {about['format']}, {_FORMAT} is known")
-        return {name: about[name] for name in ("image_size", "channels", "classes", "skipped", "splits")}
+        kinds = {"image_size": int, "channels": int, "classes": list | None, "skipped": list, "splits": dict}
+        for name, kind in kinds.items():
+            if not isinstance(about[name], kind):
+                raise ValueError(f"its {name} is no such thing")
+        if about["channels"] not in (1, 3) or not about["splits"].keys() <= {"train", "validation", "test"}:
+            raise ValueError("its channels are not 1 or 3, or its splits not train, validation and test")
+        if not all(isinstance(text, str) for text in (*(about["classes"] or ()), *about["skipped"])):
+            raise ValueError("its classes and what was skipped are no texts")
+        if not all(isinstance(part["fingerprint"], str) for part in about["splits"].values()):
+            raise ValueError("a fingerprint is no text")
+        return {name: about[name] for name in kinds}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); prepare the cache again") from error

@@ -17,7 +17,8 @@ from train.data.roles import Read
 from train.embedding import projection, quality
 from train.embedding.quality import Quality
 from train.errors import UserError, nearest
-from train.run import METRICS, RunFolder, read_metrics
+from train.records import METRICS, read_metrics
+from train.run import RunFolder
 
 # Points on a map, where nobody says how many: t-SNE of so many takes some seconds.
 POINTS = 2_000

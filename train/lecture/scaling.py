@@ -8,13 +8,13 @@ the longer of the two and their sum. docs/scaling.md has the tables and what the
 from typing import Any, NamedTuple
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from models import Network
 from models.layers import Dense
 from models.summary import rows
 from train.errors import UserError
+from train.terminal import console
 
 _FLOAT = 4  # bytes of a parameter, a gradient, an activation: communicated in float32
 # Gradients by activations and by kernels each cost what the forward pass does.
@@ -198,4 +198,4 @@ def print_sheet(found: dict[str, Any]) -> None:
         )
         mesh = f"{line['best']['data']} x {line['best']['model']}"
         table.add_row(f"{line['devices']:,}", f"{line['data']['compute'] * 1e3:,.2f}", *plain, mesh, *quickest)
-    Console(width=110).print(table)
+    console(110).print(table)

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 from flax import nnx
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from models import NETWORKS, Network, full_name
@@ -15,6 +14,7 @@ from models.network import NetworkError
 from models.summary import inference_memory, rows, training_memory
 from train.errors import UserError, nearest
 from train.settings import keyword_defaults, no_variant
+from train.terminal import console
 
 
 def network(name: str, variant: str | None, **options: Any) -> tuple[Network, dict[str, Any]]:
@@ -111,7 +111,7 @@ def print_table(summary: dict[str, Any]) -> None:
         table.add_row(stage["name"], shape, f"{stage['parameters']:,}", f"{stage['macs']:,}", *map(str, field))
     table.add_section()
     table.add_row("all", "", f"{summary['parameters']:,}", f"{summary['macs']:,}")
-    Console().print(table)
+    console().print(table)
     memory = summary["memory"]
     print(
         "A number of a map sees so many pixels a side, its neighbour those so many further on, the first from there.\n"

@@ -1,12 +1,12 @@
 """All labels that are right for ImageNet's validation images (Beyer et al. 2020, arXiv 2006.07159): real.json."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from train import json_file
 from train.errors import UserError
 
 _NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})")
@@ -26,10 +26,10 @@ def accuracy(answers: np.ndarray, ids: Sequence[str], path: Path) -> tuple[float
       UserError: it is no such file, or an image has another name.
     """
     try:
-        right = json.loads(path.expanduser().read_text())
-        assert isinstance(right, list)
-        assert all(isinstance(labels, list) for labels in right)
-    except (OSError, ValueError, AssertionError) as error:
+        right = json_file.read(path.expanduser())
+        if not isinstance(right, list) or not all(isinstance(labels, list) for labels in right):
+            raise ValueError("it is something else")
+    except (OSError, ValueError) as error:
         raise UserError(
             f"--real_labels={path}: cannot be read as a list of lists of labels ({error}); it takes real.json"
         ) from error

@@ -4,18 +4,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from train.protocols import published
 from train.run import RunFolder
+from train.terminal import console, printable
 
 
 def show(figures: dict[str, Any], classes: int) -> None:
     """Print figures of `of_runs.figures_of`, and so many of their classes."""
     for name, value in figures.items():
         if name not in ("classes", "severity"):
-            print(f"{name:14} {_written(value)}")
+            print(printable(f"{name:14} {_written(value)}"))
     if severity := figures.get("severity"):
         _show_severity(severity)
     if figures["split"] == "all":
@@ -23,8 +23,10 @@ def show(figures: dict[str, Any], classes: int) -> None:
     if classes:
         table = _table("class", "images", "top-1", "top-5")
         for row in figures["classes"][:classes]:
-            table.add_row(row["class"], f"{row['count']:,}", f"{row['accuracy']:.1%}", f"{row['top5_accuracy']:.1%}")
-        Console().print(table)
+            table.add_row(
+                printable(row["class"]), f"{row['count']:,}", f"{row['accuracy']:.1%}", f"{row['top5_accuracy']:.1%}"
+            )
+        console().print(table)
 
 
 def _written(value: Any) -> str:
@@ -59,7 +61,7 @@ def compare(figures: dict[str, Any], runs: Sequence[RunFolder], protocols: Seque
             ours = [f"{figures[name]:.1%}" for name in ("accuracy", "top5_accuracy")]
         top5 = "" if row.top5 is None else f"{row.top5:.1%}"
         table.add_row(row.what, f"{row.accuracy:.1%}", top5, *ours, row.source)
-    Console().print(table)
+    console().print(table)
 
 
 def _table(*headings: str, left: Sequence[int] = (0,)) -> Table:

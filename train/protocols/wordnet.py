@@ -17,6 +17,8 @@ from train.errors import UserError
 DEBIAN, VARIABLE = Path("/usr/share/wordnet"), "WNSEARCHDIR"
 _FILE = "data.noun"
 _CLASS = re.compile(r"n(\d{8})")
+# WordNet 3.0 is 20 high; in a damaged one, ways up may be circles.
+_HIGHEST = 100
 # As many common concepts are listed.
 _LISTED = 10
 
@@ -57,15 +59,18 @@ def severity(answers: np.ndarray, labels: np.ndarray, classes: Sequence[str], th
       UserError: the file cannot be read, or does not know a class.
     """
     synsets = _read(there / _FILE)
-    above: list[set[str]] = []
     for name in classes:
-        number = name[1:]
-        if number not in synsets:
+        if name[1:] not in synsets:
             raise UserError(
                 f"{there / _FILE}: knows no {name}; ImageNet's classes are those of WordNet 3.0: install that"
             )
-        above.append(_all_above(number, synsets))
-    heights = _heights([name[1:] for name in classes], synsets)
+    try:
+        above = [_all_above(name[1:], synsets) for name in classes]
+        heights = _heights([name[1:] for name in classes], synsets)
+        if not set.intersection(*above):
+            raise ValueError("its classes have nothing in common")
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{there / _FILE}: cannot be read as WordNet's nouns ({error}); install it again") from error
     pairs = Counter((int(a), int(b)) for a, b in zip(labels, answers.argmax(-1), strict=True) if a != b)
     shared: Counter[str] = Counter()
     total = 0
@@ -96,7 +101,11 @@ def _all_above(number: str, synsets: dict[str, _Synset]) -> set[str]:
 
 
 def _heights(classes: Sequence[str], synsets: dict[str, _Synset]) -> dict[str, int]:
-    """Return the longest way down to a class from each concept above one. Hypernyms make no circle."""
+    """Return the longest way down to a class from each concept above one.
+
+    Raises:
+      ValueError: hypernyms make a circle.
+    """
     heights = dict.fromkeys(classes, 0)
     waiting = list(classes)
     while waiting:
@@ -105,6 +114,8 @@ def _heights(classes: Sequence[str], synsets: dict[str, _Synset]) -> dict[str, i
             if heights.get(hypernym, -1) < heights[number] + 1:
                 heights[hypernym] = heights[number] + 1
                 waiting.append(hypernym)
+                if heights[hypernym] > _HIGHEST:
+                    raise ValueError(f"what is above {hypernym} has no end")
     return heights
 
 

@@ -18,8 +18,9 @@ from train.data.photos import Photos
 from train.data.roles import Dataset, Read
 from train.network import Described
 from train.protocols.published import Published, figures
+from train.records import METRICS, read_metrics
 from train.report import calibration, confusion, duplicates, inside, mistakes, neighbourhood
-from train.run import METRICS, RunFolder, read_metrics
+from train.run import RunFolder
 
 # Training images whose features take more bytes than this are compared without them.
 _MOST_FEATURES = 2**28

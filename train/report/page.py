@@ -8,12 +8,16 @@ from models import full_name
 from train.pages import page
 from train.pages.drawing import Drawn
 from train.pages.thumbnail import picture
+from train.records import METRICS
 from train.report.findings import Findings, OfTest
 from train.report.mistakes import SHOWN
-from train.run import METRICS
 
 # Pairs of duplicates on the page; all are in duplicates.json.
 _PAIRS = 8
+# What the page shows of environment.json and of result.json.
+_OF_ENVIRONMENT = ("started", "command_line", "devices", "cpus", "platform", "python", "packages")
+_OF_DATA, _OF_GIT = ("source", "counts", "fingerprint", "skipped"), ("commit", "dirty")
+_OF_RESULT, _OF_TEST = ("test_split", "seconds", "step"), ("accuracy", "count", "loss")
 # Up to so many classes, their table is open.
 _CLASSES = 20
 
@@ -31,6 +35,11 @@ def build(found: Findings, drawn: Mapping[str, Drawn], network: bytes) -> str:
     """
     run = found.run
     config, environment, result = run.config, run.environment, run.result or {}
+    git, data, test = environment["git"], environment["data"], result["test"] if result else {}
+    shown = [(environment, _OF_ENVIRONMENT), (data, _OF_DATA), (git, _OF_GIT), (result, _OF_RESULT), (test, _OF_TEST)]
+    for said, keys in shown:
+        for key in keys if said else ():
+            said[key]  # a file that does not say it is named
     return page.render(
         "report",
         name=run.path.resolve().name,

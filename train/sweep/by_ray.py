@@ -19,7 +19,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from train.errors import AGAIN, UserError
-from train.run import METRICS, RunFolder, read_metrics
+from train.records import METRICS, read_metrics
+from train.run import RunFolder
 from train.signals import Signals
 from train.sweep.by_processes import cores
 from train.sweep.child import Child, python_path, stop

@@ -12,7 +12,7 @@ from train.checkpoints import Checkpoints
 from train.data import dataset
 from train.data.roles import Dataset
 from train.errors import UserError
-from train.run import CONFIG
+from train.records import CONFIG
 from train.sweep import together, traced
 from train.sweep.folder import InterruptedSweep, SweepFolder
 from train.sweep.together import Entrant

@@ -49,6 +49,8 @@ class Child:
         line = [*command, *values, f"--workdir={run}"]
         if sys.platform == "linux":
             line = [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *line]
+        if log.is_symlink():
+            log.unlink()  # what it leads to is somebody else's
         with log.open("ab") as output:
             self._log, self._began = log, output.tell()
             self.process = subprocess.Popen(

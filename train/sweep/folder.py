@@ -11,19 +11,19 @@
 
 import contextlib
 import fcntl
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from train import settings
+from train import json_file, settings
 from train.errors import AGAIN, UserError
-from train.run import METRICS, RESULT, read_metrics, to_json
+from train.records import METRICS, RESULT, read_metrics, read_result
+from train.run import to_json
 from train.signals import InterruptedRun, signal_name
 from train.sweep.trials import Trial
-from train.whole import lock, write_whole
+from train.whole import hold_no_links, lock, write_whole
 
 BASE = "base.json"
 
@@ -104,9 +104,12 @@ class SweepFolder:
             # In this order: another launch may be making it, and base.json comes first.
             if any(not entry.name.startswith(".") for entry in path.iterdir()) and not base.exists():
                 raise UserError(f"{path}: holds files that are no sweep's; choose another --workdir")
+            for folder in (path, path / "runs"):
+                if folder.is_dir():
+                    hold_no_links(folder)
             with _alone(path):
                 if base.exists():
-                    _must_be(path, settings.from_json(base.read_text()), config)
+                    _must_be(path, settings.from_json(json_file.content(base)), config)
                 else:
                     write_whole(base, settings.to_json(config))
         except OSError as error:
@@ -157,7 +160,7 @@ class SweepFolder:
         records = read_metrics(run / METRICS)
         step = records[-1]["step"] if records else 0
         if (run / RESULT).exists():
-            return Outcome("finished", "", step, _read(run / RESULT, "test", "test_split", "seconds"), records)
+            return Outcome("finished", "", step, read_result(run / RESULT), records)
         if self._ended(trial).exists():
             ended = _read(self._ended(trial), "status", "reason")
             return Outcome(ended["status"], ended["reason"], step, None, records)
@@ -228,6 +231,8 @@ class SweepFolder:
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Wait until no other process is here with this folder."""
+    if (path / ".table").is_symlink():
+        raise UserError(f"{path / '.table'}: is a link; remove it")
     with (path / ".table").open("a") as file:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -238,12 +243,12 @@ def _read(path: Path, *keys: str) -> dict[str, Any]:
     """Return what a JSON file holds.
 
     Raises:
-      UserError: it is no object with these keys.
+      UserError: it is no object with texts under these keys.
     """
     try:
-        found = json.loads(path.read_text())
-        if not isinstance(found, dict) or not found.keys() >= set(keys):
-            raise ValueError(f"must be an object with {', '.join(keys)}")
+        found = json_file.read(path)
+        if not isinstance(found, dict) or not all(isinstance(found.get(key), str) for key in keys):
+            raise ValueError(f"must be an object with the texts {', '.join(keys)}")
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); without it, the same command runs it again") from error
     return found

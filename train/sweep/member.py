@@ -19,8 +19,9 @@ from train.data.roles import Dataset, Images
 from train.errors import AGAIN, NotFiniteError, UserError
 from train.integrity import diverged
 from train.meter import Meter
+from train.records import METRICS, read_metrics
 from train.report import files as report
-from train.run import METRICS, MetricsLog, RunFolder, metrics_line, read_metrics, result_of
+from train.run import MetricsLog, RunFolder, metrics_line, result_of
 from train.step import Metrics, State
 from train.timetable import Timetable
 from train.whole import lock

@@ -34,6 +34,7 @@ from train.settings import leaves
 
 _TABLES = ("grid", "random", "draws", "asha")
 _SCALES = ("linear", "log")
+_LARGEST, _MOST = 2**20, 100_000  # bytes of the file, trials of a sweep
 
 
 class Span(NamedTuple):
@@ -125,9 +126,13 @@ def read(path: Path, config: ConfigDict, check_key: Callable[[str], None], given
       UserError: the file cannot be read, or what stands in it is no range of a key.
     """
     try:
+        if (size := path.stat().st_size) > _LARGEST:
+            raise UserError(f"--sweep={path}: has {size:,} bytes, which no such file takes")
         tables = tomllib.loads(path.read_text())
     except OSError as error:
         raise UserError(f"--sweep={path}: cannot be read ({error.strerror}); name a TOML file") from error
+    except RecursionError as error:
+        raise UserError(f"--sweep={path}: is nested too deeply; a range takes a list") from error
     except ValueError as error:  # no TOML, a key twice, or no text at all
         raise UserError(f"--sweep={path}: is not TOML: {error}") from error
     for name, table in tables.items():
@@ -156,6 +161,8 @@ def read(path: Path, config: ConfigDict, check_key: Callable[[str], None], given
         raise UserError(f"{path}: draws: count is missing: how often [random] is drawn")
     if draws and not random:
         raise UserError(f"{path}: draws: there is no [random] of which to draw; leave draws out")
+    if (number := math.prod(map(len, grid.values())) * draws.get("count", 1)) > _MOST:
+        raise UserError(f"{path}: makes {number:,} trials; a sweep takes at most {_MOST:,}")
     return Ranges(grid, random, draws.get("count", 1), draws.get("seed", 0), Asha(**asha))
 
 
@@ -208,7 +215,7 @@ def _choices(where: str, value: Any, config: ConfigDict, key: str) -> tuple[Any,
     scale = value.get("scale", "linear")
     if scale not in _SCALES:
         raise UserError(f"{where}: scale={scale}: must be one of {', '.join(_SCALES)}{nearest(str(scale), _SCALES)}")
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    if not (math.isfinite(float(high) - float(low)) and low < high):
         raise UserError(f"{where}: low={low:g}, high={high:g}: low must be below high, and both finite")
     if scale == "log" and low <= 0:
         raise UserError(f"{where}: low={low:g}: must be above 0 on a scale of logarithms")
@@ -219,9 +226,11 @@ def _values(where: str, values: list[Any], config: ConfigDict, key: str) -> tupl
     if not values:
         raise UserError(f"{where}: is empty; give one value or more")
     typed = tuple(_typed(where, value, _kind(config, key)) for value in values)
-    for place, value in enumerate(typed):
-        if value in typed[:place]:
+    seen = set[str]()
+    for value in typed:
+        if repr(value) in seen:
             raise UserError(f"{where}: holds {value} twice; leave one out")
+        seen.add(repr(value))
     return typed
 
 
@@ -235,6 +244,8 @@ def _kind(config: ConfigDict, key: str) -> type:
 
 def _typed(where: str, value: Any, kind: type) -> Any:
     """Return a value of the file as the config has it."""
+    if type(value) is int and abs(value) >= 2**63:
+        raise UserError(f"{where}: {str(value)[:20]}...: has too many digits")
     if kind is float and type(value) is int:
         return float(value)
     if kind is tuple and isinstance(value, list):

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from train.sweep.trials import as_text, short_names
+from train.terminal import console, printable
 
 # Rows that a terminal shows; the page and the file have all.
 _ROWS = 20
@@ -25,13 +25,13 @@ def show(found: dict[str, Any]) -> None:
         table.add_column(name, justify="right" if name else "left", overflow="fold")
     by_name = {run["name"]: run for run in found["runs"]}
     for row in found["groups"][:_ROWS]:
-        cells = [as_text(row["values"][key]) for key in short]
+        cells = [printable(as_text(row["values"][key])) for key in short]
         if seeds:
             cells.append(f"{row['finished']}" + f" of {len(row['runs'])}" * (row["finished"] < len(row["runs"])))
         table.add_row(
             *cells, accuracy(row["validation"]), accuracy(row["test"]), _note([by_name[name] for name in row["runs"]])
         )
-    Console(width=None if os.isatty(1) else 120).print(table)
+    console(None if os.isatty(1) else 120).print(table)
     if (more := len(found["groups"]) - _ROWS) > 0:
         print(f"and {more} more")
 
@@ -41,7 +41,9 @@ def _note(runs: Sequence[dict[str, Any]]) -> str:
     others = [run["status"] for run in runs if run["status"] != "finished"]
     if len(runs) == 1 and others and runs[0]["validation"]:
         return f"{others[0]} at step {runs[0]['step']:,}, validation {runs[0]['validation']['accuracy']:.2%}"
-    return ", ".join(f"{others.count(kind)} {kind}" if len(runs) > 1 else kind for kind in dict.fromkeys(others))
+    return printable(
+        ", ".join(f"{others.count(kind)} {kind}" if len(runs) > 1 else kind for kind in dict.fromkeys(others))
+    )
 
 
 def accuracy(figure: dict[str, Any] | None) -> str:

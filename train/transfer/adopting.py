@@ -10,7 +10,8 @@ from train import network, settings
 from train.data.activations import MANIFEST, Store
 from train.errors import UserError
 from train.features.freshness import FREE
-from train.run import CONFIG, RunFolder, to_json
+from train.records import CONFIG
+from train.run import RunFolder, to_json
 from train.transfer.weights import Weights
 
 # What else belongs to weights than the network's own keys: how they are shown an image.

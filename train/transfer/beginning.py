@@ -18,6 +18,7 @@ from train.features import extraction, freshness
 from train.network import PyTree
 from train.run import RunFolder
 from train.step import State
+from train.terminal import printable
 from train.transfer import net_a
 from train.transfer.weights import Weights, kept
 
@@ -30,7 +31,8 @@ def load_data(config: ConfigDict) -> Dataset:
     """
     if config.transfer.store and not reachable(config.dataset.source):
         store = Store(Path(config.transfer.store).expanduser())
-        print(f"{store.path}: {config.dataset.source} is not there; whether its images are the same is not looked at")
+        unseen = f"{config.dataset.source} is not there; whether its images are the same is not looked at"
+        print(printable(f"{store.path}: {unseen}"))
         return of_store(store, store.layer(config.transfer.frozen_until))
     return dataset.load(config.dataset)
 

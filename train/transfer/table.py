@@ -3,10 +3,10 @@
 from collections.abc import Collection
 
 from ml_collections import ConfigDict
-from rich.console import Console
 from rich.table import Table
 
 from train import network
+from train.terminal import console
 
 
 def describe(config: ConfigDict, given: Collection[str]) -> list[tuple[str, int, str, str]]:
@@ -39,5 +39,5 @@ def show(rows: list[tuple[str, int, str, str]]) -> None:
     for stage, number, origin, learns in rows:
         table.add_row(stage, f"{number:,}", origin, learns)
     frozen = sum(number for _, number, _, learns in rows if learns == "frozen")
-    Console(width=None if Console().is_terminal else 100).print(table)
+    console(None if console().is_terminal else 100).print(table)
     print(f"{sum(row[1] for row in rows) - frozen:,} parameters learn, {frozen:,} are frozen", flush=True)

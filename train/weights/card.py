@@ -1,11 +1,14 @@
 """The model card (Mitchell et al. 2019, arXiv 1810.03993): what one must know to use an exported file, in Markdown."""
 
+import html
+import re
 from pathlib import Path
 
 from models import full_name
 from train import network
 from train.run import RunFolder
 from train.settings import class_names, to_json
+from train.terminal import printable
 from train.whole import write_whole
 
 _LOAD = {
@@ -37,21 +40,23 @@ def _text(folder: RunFolder, kind: str, name: str) -> str:
     parameters = network.count_parameters(network.describe(config)[1])
     weights, test = environment.get("weights"), result.get("test")
     if weights:
-        origin = f"Weights from `{weights['file']}` (SHA-256 {weights['sha256']})"
-        origin += f", the published {weights['published']}." if weights["published"] else "."
+        origin = f"Weights from {_as_code(weights['file'])} (SHA-256 {_as_text(weights['sha256'])})"
+        origin += f", the published {_as_text(weights['published'])}." if weights["published"] else "."
         if proof := weights["proof"]:
             origin += f" Proved equal to the source, within {proof['relative']:.1g} of the largest value, on "
-            origin += f"{proof['images']} images: {', '.join(proof['of'])}."
+            origin += f"{proof['images']} images: {', '.join(map(_as_text, proof['of']))}."
         if weights["new_layers"]:
-            origin += f" Begun anew, and not trained: {', '.join(weights['new_layers'])}."
+            origin += f" Begun anew, and not trained: {', '.join(map(_as_text, weights['new_layers']))}."
         origin += (
-            f" Images are prepared as {weights['preprocessing']}; the names of the classes: {weights['class_names']}."
+            f" Images are prepared as {_as_text(weights['preprocessing'])}; the names of the classes: "
+            f"{_as_text(weights['class_names'])}."
         )
     else:
-        counts = ", ".join(f"{count:,} for {role}" for role, count in environment["data"]["counts"].items())
-        origin = f"Trained on `{dataset.source.partition(':')[0]}` images ({counts})."
+        counts = ", ".join(f"{count:,} for {_as_text(role)}" for role, count in environment["data"]["counts"].items())
+        origin = f"Trained on {_as_code(dataset.source.partition(':')[0])} images ({counts})."
     figures = (
-        f"Accuracy {test['accuracy']:.2%} on {test['count']:,} {result['test_split']} images, loss {test['loss']:.4f}."
+        f"Accuracy {test['accuracy']:.2%} on {test['count']:,} {_as_text(result['test_split'])} images, "
+        f"loss {test['loss']:.4f}."
         if test
         else "None measured in this run; `python -m scripts.evaluate --run=RUN --source=URI` does."
     )
@@ -64,7 +69,7 @@ def _text(folder: RunFolder, kind: str, name: str) -> str:
     in_order = " (red, green, blue)" if dataset.channels == 3 else ""
     names = class_names(dataset)
     more = f", ...: {len(names):,}, all in the config below" if len(names) > 20 else ""
-    classes = ", ".join(names[:20]) + more
+    classes = ", ".join(map(_as_text, names[:20])) + more
     scrambled = "" if dataset.permutation is None else f"\n- pixels permuted by NumPy's generator {dataset.permutation}"
     return f"""# {name}
 
@@ -93,6 +98,15 @@ def _text(folder: RunFolder, kind: str, name: str) -> str:
 ```json
 {to_json(config)}```
 """
+
+
+def _as_text(name: str) -> str:
+    """Return a name as Markdown shows it: letter by letter, and on its line."""
+    return re.sub(r"[\\`*_\[\]()#|~$!]", r"\\\g<0>", html.escape(printable(name), quote=False))
+
+
+def _as_code(name: object) -> str:
+    return f"`{printable(str(name)).replace('`', chr(39))}`"
 
 
 def _numbers(values: tuple[float, ...]) -> str:

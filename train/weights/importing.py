@@ -15,7 +15,8 @@ from train import environment, network, settings
 from train.checkpoints import Checkpoints
 from train.errors import UserError
 from train.network import PyTree
-from train.run import CONFIG, ENVIRONMENT, RESULT, to_json
+from train.records import CONFIG, ENVIRONMENT, RESULT
+from train.run import to_json
 from train.weights import layout, matching, proof, published, settling
 from train.weights.file import WeightsFile
 from train.weights.layout import Slot

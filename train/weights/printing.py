@@ -1,10 +1,9 @@
 """What an import tells people: each tensor's way, and how far the network's answers lie from its source's."""
 
 from rich.box import SIMPLE
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from train.terminal import console
 from train.weights.importing import Plan
 from train.weights.proof import Difference
 
@@ -26,9 +25,9 @@ def print_plan(plan: Plan) -> None:
     for column in ("in the file", "shape", "what is done", "here", "shape"):
         table.add_column(column, overflow="fold")  # a name that is cut off is no name
     for slot, tensor, action in plan.match.rows:
-        there = (escape(tensor.name), _by(tensor.shape)) if tensor else ("", "")
+        there = (tensor.name, _by(tensor.shape)) if tensor else ("", "")
         table.add_row(*there, action, slot.name, _by(slot.shape))
-    Console().print(table)
+    console().print(table)
     for tensor in plan.match.left_out:
         print(f"left out by --head: {tensor.name} {_by(tensor.shape)}")
     for tensor in plan.file.ignored:

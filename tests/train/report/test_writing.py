@@ -24,9 +24,10 @@ from train.data.activations import Activations
 from train.data.roles import Dataset
 from train.errors import UserError
 from train.evaluate import make_evaluator
+from train.records import METRICS
 from train.report import findings, writing
 from train.report.files import is_written
-from train.run import METRICS, RunFolder
+from train.run import RunFolder
 
 LISTS = ["calibration", "confusion", "duplicates", "mistakes"]
 PICTURES = [

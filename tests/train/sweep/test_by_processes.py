@@ -16,7 +16,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from train.errors import AGAIN, UserError
-from train.run import RESULT
+from train.records import RESULT
 from train.sweep import by_processes
 from train.sweep.child import Child, stop
 from train.sweep.folder import InterruptedSweep, SweepFolder

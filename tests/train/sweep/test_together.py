@@ -25,7 +25,8 @@ from train.data import dataset
 from train.devices import make_mesh
 from train.errors import UserError
 from train.evaluate import evaluate_run
-from train.run import METRICS, RESULT, RunFolder, read_metrics
+from train.records import METRICS, RESULT, read_metrics
+from train.run import RunFolder
 from train.sweep import by_vmap, together, traced
 from train.sweep.figures import collect
 from train.sweep.folder import InterruptedSweep, SweepFolder

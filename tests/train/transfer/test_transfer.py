@@ -18,7 +18,8 @@ from train.errors import UserError
 from train.loop import train
 from train.network import PyTree
 from train.prepare import prepare
-from train.run import METRICS, RunFolder, read_metrics
+from train.records import METRICS, read_metrics
+from train.run import RunFolder
 from train.transfer import adopting, table, weights
 
 
