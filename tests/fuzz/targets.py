@@ -138,13 +138,14 @@ def _array(array: Any) -> bytes:
     return _made("a.npy", lambda path: np.save(path, array))
 
 
-def _store() -> Target:
+def store_files() -> dict[str, bytes]:
+    """The files of a small store of activations."""
     of = {"views": {"count": 2}, "model": "mlp"}
     config = {"dataset": {"class_names": ["cat", "dog"], "classes": 2}}
     manifest: dict[str, Any] = {"version": 1, "of": of, "layers": {"F6": [3]}, "dtype": "float32"}
     manifest |= {"splits": {"train": 3, "test": 2}, "shard_rows": 4, "config": config}
     rows = np.arange(18, dtype=np.float32).reshape(6, 3)
-    files = {
+    return {
         "store.json": json.dumps(manifest).encode(),
         "train-records.json": json.dumps([["a", "", "cat"]] * 3).encode(),
         "test-records.json": json.dumps([["a", "", "cat"]] * 2).encode(),
@@ -155,6 +156,8 @@ def _store() -> Target:
         "test-F6-00000.npy": _array(rows[:2]),
     }
 
+
+def _store() -> Target:
     def read(path: Path) -> None:
         store = Store(path)
         assert store.classes >= 0
@@ -164,7 +167,7 @@ def _store() -> Target:
             for layer in store.layers:
                 store.load(split, layer)
 
-    return _Folder(files, read).target("test-F6-00000.npy")
+    return _Folder(store_files(), read).target("test-F6-00000.npy")
 
 
 def _cache() -> Target:

@@ -1,7 +1,9 @@
 """Decoding against Pillow, and files that cannot be used."""
 
 import io
+import re
 import struct
+import tracemalloc
 import zlib
 from functools import partial
 
@@ -310,3 +312,78 @@ def test_pixels_decoded_before_are_taken_as_they_are() -> None:
             assert found.shape == (64, 96, channels)
     box = partial(middle_box, share=0.75)
     np.testing.assert_array_equal(crop(pixels(data, 3), box, 24, "bilinear", 3), crop(data, box, 24, "bilinear", 3))
+
+
+def png(sides: tuple[int, int], packed: bytes = b"", *more: tuple[bytes, bytes]) -> bytes:
+    """A PNG file in RGB that claims these sides."""
+    header = (b"IHDR", struct.pack(">IIBBBBB", *sides, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in (header, *more, (b"IDAT", packed), (b"IEND", b""))
+    )
+
+
+def claiming(data: bytes, marker: int, sides: tuple[int, int]) -> bytes:
+    """A JPEG file whose frame, of that marker, claims these sides."""
+    at = data.index(bytes([0xFF, marker])) + 5
+    return data[:at] + struct.pack(">HH", *reversed(sides)) + data[at + 4 :]
+
+
+def webp(sides: tuple[int, int]) -> bytes:
+    """A WebP file of one frame whose header claims these sides (RFC 6386, section 9.1)."""
+    data = encode(scene(16, 16), "WEBP")
+    at = data.index(b"\x9d\x01\x2a") + 3
+    return data[:at] + struct.pack("<HH", *sides) + data[at + 4 :]
+
+
+ZEROS = zlib.compress(bytes(2**27), 9)  # 130 kB
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (png((60_000, 60_000)), "3600000000 pixels"),
+        (claiming(encode(scene()), 0xC0, (60_000, 60_000)), "3600000000 pixels"),
+        (png((9_000, 9_000)), "9,000 x 9,000 pixels; .* at most 67,108,864 are read"),
+        (webp((16_383, 16_383)), "cannot be decoded|pixels"),
+        (webp((9_000, 9_000)), "cannot be decoded|at most 67,108,864 are read"),
+        (png((8, 8), ZEROS, (b"zTXt", b"a\0\0" + ZEROS)), "too large"),
+        (png((8, 8), ZEROS, (b"iCCP", b"a\0\0" + ZEROS)), "too large"),
+        (png((8, 8), ZEROS, *[(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**20)))] * 100), "Too much memory"),
+        (png((2**31 - 1, 1)), "pixels|cannot be decoded"),
+        (png((0, 0)), "cannot be decoded|is none"),
+    ],
+    ids=["png", "jpeg", "large png", "webp", "large webp", "text", "profile", "texts", "wide", "nothing"],
+)
+def test_what_a_header_claims_takes_no_memory(data: bytes, message: str) -> None:
+    tracemalloc.start()
+    assert re.search(message, check(data) or "")
+    assert tracemalloc.get_traced_memory()[1] < 2**27
+    tracemalloc.stop()
+
+
+def test_more_bytes_than_pixels_are_not_unpacked() -> None:
+    data = png((8, 8), ZEROS)
+    assert check(data) is None
+    assert pixels(data, 3).max() == 0
+
+
+def test_a_progressive_photo_has_no_more_scans_than_it_can_use() -> None:
+    """Each of ten bytes would go through all pixels: 1,000 of them took 50 s at 8,000 x 8,000."""
+    photo = encode(scene(), progressive=True, subsampling=0)
+    scan = b"\xff\xda" + struct.pack(">HBBBBBB", 8, 1, 1, 0, 1, 63, 0)
+    assert check(photo) is None
+    assert check(photo[:-2] + scan * 20 + photo[-2:]) is None  # a small one may
+    large = claiming(photo[:-2] + scan * 20 + photo[-2:], 0xC2, (8_000, 8_000))
+    assert "more scans than 64,000,000 pixels can have" in (check(large) or "")
+    hidden = large[:2] + b"\xff\xfe\x00\x04\xff\xd9" + large[2:]  # a comment that looks like the end
+    assert "more scans" in (check(hidden) or "")
+    many = large[:-2] + b"\xff\xda" * 1_000_000
+    assert "more scans" in (check(many) or "")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "MPO"])
+def test_a_photo_that_ends_too_soon_is_read_or_said_to_be_damaged(kind: str) -> None:
+    data = encode(scene(24, 16), kind)
+    read = sum(check(data[:length]) is None for length in range(len(data)))
+    assert read < 64  # what stands behind the pixels

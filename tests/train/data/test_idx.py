@@ -1,10 +1,12 @@
 import gzip
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.conftest import write_idx
+from train.data import archive
 from train.data.idx import read_file, read_folder
 from train.errors import UserError
 
@@ -71,3 +73,16 @@ def test_other_counts_of_images_and_labels(idx_folder: Path) -> None:
     write_idx(idx_folder / "t10k-labels-idx1-ubyte", np.zeros(19))
     with pytest.raises(UserError, match=r"20 images but 19 labels in the t10k-\* files"):
         read_folder(idx_folder)
+
+
+def test_a_gzip_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_SMALL", 2**22)  # 256 MB otherwise
+    path = tmp_path / "images-idx3-ubyte.gz"
+    write_idx(path, np.zeros((2**5, 2**10, 2**10)))
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"has .* bytes, and more than .* when it is unpacked"):
+        read_file(path, dimensions=3)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+    write_idx(path, np.random.default_rng(0).integers(0, 256, (2**3, 2**10, 2**10)))
+    assert read_file(path, dimensions=3).shape == (2**3, 2**10, 2**10)

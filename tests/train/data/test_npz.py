@@ -1,11 +1,13 @@
 import io
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from train.data import npz
+from train.data import archive, npz
 from train.errors import UserError
 
 
@@ -106,3 +108,75 @@ def test_class_names_must_agree(tmp_path: Path) -> None:
         np.savez(tmp_path / f"set_{ending}.npz", image=IMAGES, label=[0, 1], class_names=names)
     with pytest.raises(UserError, match="class_names differ between train and test"):
         npz.read(tmp_path / "set")
+
+
+def npy(shape: tuple[int, ...], dtype: str = "|u1", content: bytes = bytes(8), *, text: str | None = None) -> bytes:
+    """An array of NumPy's format, version 1.0, whose header may say anything."""
+    header = (text or f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}}}").encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (npy((10**6, 10**6)), "claims uint8"),
+        (npy((2**62, 2**62)), "claims uint8"),
+        (npy((-1,)), "claims uint8"),
+        (npy((1,), "|O"), "holds objects"),
+        (npy((1,), "V9223372036854775807"), "cannot be read"),
+        (npy((8,), text="__import__('os').system('touch x')"), "cannot be read"),
+        (npy((8,), text="(" * 5_000), "cannot be read"),
+        (npy((8,), text="{'descr': '|u1', 'fortran_order': 2, 'shape': (8,)}"), "cannot be read"),
+        (npy((8,), text="{"), "cannot be read"),
+        (npy((9,)), "claims uint8 .9., and has 8 bytes"),
+        (npy((7,)), "claims uint8 .7., and has 8 bytes"),
+        (b"", "cannot be read"),
+        (b"\x93NUMPY\x09\x00", "cannot be read"),
+    ],
+)
+def test_an_array_that_lies_is_refused_before_it_is_made(tmp_path: Path, entry: bytes, message: str) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
+        file.writestr("image.npy", entry)
+    tracemalloc.start()
+    with pytest.raises(UserError, match=message) as error:
+        npz.read(tmp_path / "a.npz")
+    assert str(error.value).isprintable()
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+def test_an_archive_as_numpy_writes_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(
+        *entries: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED, change: tuple[bytes, bytes] | None = None
+    ):
+        path = tmp_path / "a.npz"
+        with zipfile.ZipFile(path, "w", method) as file:
+            for name, content in entries:
+                file.writestr(name, content)
+        if change:
+            path.write_bytes(path.read_bytes().replace(*change))
+        with pytest.raises(UserError, match="cannot be read as a NumPy archive") as error:
+            npz.read(path)
+        return str(error.value)
+
+    label = ("label.npy", npy((8,)))
+    assert "there twice" in refused(label, label)
+    assert "is no array" in refused(label, ("/etc/passwd", b"x"))
+    assert "is no array" in refused(label, ("../../image.py", b"x"))
+    assert "packed as NumPy packs none" in refused(label, method=zipfile.ZIP_LZMA)
+    assert "encrypted" in refused(label, change=(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"))
+    assert "zip file version" in refused(label, change=(b"PK\x01\x02\x14\x03\x14", b"PK\x01\x02\x14\x03\xff"))
+    monkeypatch.setattr(archive, "_SMALL", 2**20)  # 256 MB otherwise
+    assert "claims 8,388,6" in refused(("image.npy", npy((2**23,), content=bytes(2**23))))
+    assert not (tmp_path.parent / "image.py").exists()
+
+
+@pytest.mark.parametrize(
+    "offset", [[-5, 3, 9], [0, 2**62, 2**63 - 1], [0, 5, 5], [3, 2, 1], [0], [0, 1, 2, 3], [[0, 1, 2]]]
+)
+def test_offsets_that_lie_are_refused(tmp_path: Path, offset: list) -> None:
+    np.savez(tmp_path / "a.npz", **{**pack([picture(0), picture(1)]), "offset": offset})
+    for stream in (False, True):
+        with pytest.raises(UserError, match=r"offset must|images but|offset integers"):
+            npz.read(tmp_path / "a.npz", stream=stream)

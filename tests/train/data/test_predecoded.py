@@ -162,7 +162,36 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no JSON": (lambda folder: (folder / "cache.json").write_text("{"), "cannot be read"),
     "newer": (lambda folder: (folder / "cache.json").write_text('{"format": 2}'), "format 2"),
     "other": (lambda folder: (folder / "cache.json").write_text('{"format": 1}'), "cannot be read"),
+    "nested": (lambda folder: (folder / "cache.json").write_text("[" * 100_000), "nested too deeply"),
+    "channels": (lambda folder: says(folder, channels=2**40), "channels are not 1 or 3"),
+    "size": (lambda folder: says(folder, image_size="large"), "image_size"),
+    "classes": (lambda folder: says(folder, classes=[1, 2]), "no texts"),
+    "one class": (lambda folder: says(folder, classes=["a"]), "does not hold what its table says"),
+    "skipped": (lambda folder: says(folder, skipped="x"), "skipped"),
+    "splits": (lambda folder: says(folder, splits=["train"]), "splits"),
+    "elsewhere": (lambda folder: says(folder, splits={"../train": {"fingerprint": "a"}}), "splits not train"),
+    "fingerprint": (lambda folder: says(folder, splits={"train": {"fingerprint": 1}}), "fingerprint"),
+    "no fingerprint": (lambda folder: says(folder, splits={"train": 1}), "cannot be read"),
+    "negative": (lambda folder: tabled(folder, side=lambda side: -side), "does not hold what its table says"),
+    "huge": (lambda folder: tabled(folder, side=lambda side: side + 2**30), "does not hold what its table says"),
+    "offset": (lambda folder: tabled(folder, offset=lambda offset: offset - 2**40), "does not hold"),
+    "one offset": (lambda folder: tabled(folder, offset=lambda offset: offset[:1]), "does not hold"),
+    "texts": (lambda folder: tabled(folder, offset=lambda offset: offset.astype(str)), "does not hold"),
+    "labels": (lambda folder: tabled(folder, label=lambda label: label + 1), "does not hold"),
+    "fewer": (lambda folder: tabled(folder, label=lambda label: label[1:]), "does not hold"),
+    "objects": (lambda folder: tabled(folder, label=lambda label: label.astype(object)), "cannot be read"),
 }
+
+
+def says(folder: Path, **changes: object) -> None:
+    about = json.loads((folder / "cache.json").read_text())
+    (folder / "cache.json").write_text(json.dumps(about | changes))
+
+
+def tabled(folder: Path, **changes: Callable[[np.ndarray], np.ndarray]) -> None:
+    with np.load(folder / "train.npz") as table:
+        arrays = {name: changes.get(name, lambda array: array)(table[name]) for name in table.files}
+    np.savez(folder / "train.npz", **arrays)
 
 
 @pytest.mark.parametrize("what", DAMAGE)
@@ -212,3 +241,12 @@ def test_a_photo_of_the_original_size_is_not_made_smaller(tmp_path: Path) -> Non
     make(tmp_path / "photos", tmp_path / "cache", 48)
     one, other = (read(f"{kind}:{tmp_path / name}", image_size=48) for kind, name in KINDS)
     np.testing.assert_array_equal(one.splits["train"].whole().images, other.splits["train"].whole().images)
+
+
+def test_names_in_a_cache_are_texts_when_they_are_asked_for(cache: Path) -> None:
+    tabled(cache, id=lambda names: np.arange(len(names)))
+    records = read(f"cache:{cache}", image_size=32).splits["train"].records
+    with pytest.raises(UserError, match="id and digest must be texts"):
+        records.id(0)
+    tabled(cache, id=lambda names: np.array([b"\xff\xfe"] * len(names)))
+    assert read(f"cache:{cache}", image_size=32).splits["train"].records.id(0) == r"\xff\xfe"

@@ -86,3 +86,25 @@ def test_debians() -> None:
         "carnivore",
         "whole",
     ]
+
+
+NOUN = "{0} 03 n 01 {1} 0 001 @ {2} n 0000 | as a dictionary says"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([NOUN.format("00000001", "cat", "00000002"), NOUN.format("00000002", "dog", "00000001")], "has no end"),
+        ([NOUN.format("00000001", "cat", "00000001"), NOUN.format("00000002", "dog", "00000001")], "has no end"),
+        ([NOUN.format("00000001", "cat", "00000009"), NOUN.format("00000002", "dog", "00000001")], "00000009"),
+        (["00000001 03 n 01 cat 0 000 |", "00000002 03 n 01 dog 0 000 |"], "nothing in common"),
+        (["00000001 03 n 01"], "cannot be read"),
+        (["00000001 03 n ffffffff cat 0 000 |", "00000002 03 n -1 dog"], "cannot be read|knows no"),
+        (["\0" * 100], "cannot be read"),
+    ],
+)
+def test_a_damaged_file_is_one_line_and_comes_to_an_end(tmp_path: Path, lines: list[str], message: str) -> None:
+    (tmp_path / "data.noun").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=message) as error:
+        wordnet.severity(np.eye(2), np.array([1, 0]), ("n00000001", "n00000002"), tmp_path)
+    assert str(tmp_path) in str(error.value)

@@ -169,3 +169,27 @@ def test_our_own_files_are_legal(path: Path) -> None:
     check(base.get_config(), trials(ranges))
     assert ranges.asha == Asha() or "asha" in path.stem
     assert not any(isinstance(choices, Span) and choices.low >= choices.high for choices in ranges.random.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[grid]\nseed = " + "[" * 100_000, "nested too deeply|is not TOML"),
+        ("[grid]\nseed = [1" + "0" * 400 + "]", "too many digits"),
+        ("[grid]\nschedule.learning_rate = [1" + "0" * 400 + "]", "too many digits"),
+        ("[grid]\nseed = [1" + "0" * 10_000 + "]", "is not TOML"),
+        ("[grid]\nschedule.learning_rate = [inf]\nseed = 2020-01-01", "takes a list"),
+        ("[random]\nschedule.learning_rate = {low = -1e308, high = 1e308}\n[draws]\ncount = 1", "both finite"),
+        ("[random]\nschedule.learning_rate = {low = 0.1, high = 1}\n[draws]\ncount = 1000000000000", "makes 1,000,000"),
+        (
+            "[grid]\n" + "\n".join(f"{key} = {list(range(1, 1001))}" for key in ("seed", "train.batch_size")),
+            "1,000,000",
+        ),
+        ("[grid]\nseed = [0]\n" + "#" * 2**20, "which no such file takes"),
+        ('[grid]\n"\\u001b]0;x\\u0007" = [1]', "no such key"),
+    ],
+)
+def test_what_no_sweep_can_be_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        written(tmp_path, text)
+    assert str(error.value).isprintable()
