@@ -6,13 +6,9 @@ what is read is what was written. What is frozen lies beside them, once.
 
 import contextlib
 import errno
-import json
-import os
-import re
 import shutil
 import sys
-import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,8 +22,8 @@ from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from train import devices, hosts, network
-from train.errors import AGAIN, NotFiniteError, UserError
-from train.integrity import checksums, hold_size, not_finite
+from train.errors import AGAIN, NotFiniteError, UserError, reason
+from train.integrity import hold_size, not_finite, sealed, unsealed
 from train.network import PyTree
 from train.run import RunFolder
 from train.signals import InterruptedRun
@@ -127,7 +123,7 @@ class Checkpoints:
             raise
         except Exception as error:
             raise UserError(
-                f"{self.path}: what it says about its checkpoints cannot be read ({_reason(error)}); the others can be "
+                f"{self.path}: what it says about its checkpoints cannot be read ({reason(error)}); the others can be "
                 "read without the folder of the damaged one"
             ) from error
 
@@ -166,7 +162,7 @@ class Checkpoints:
                 args=ocp.args.Composite(
                     network=ocp.args.StandardSave(network_of(state)),
                     optimizer=ocp.args.StandardSave({"optimizer": state.optimizer}),
-                    progress=_progress(progress, network_of(state), state.optimizer),
+                    progress=ocp.args.JsonSave(sealed(progress, network=network_of(state), optimizer=state.optimizer)),
                 ),
                 metrics=validation,
             )
@@ -185,11 +181,14 @@ class Checkpoints:
         Raises:
           UserError: it cannot be written.
         """
-        # Orbax copies NumPy's arrays, and jax's not.
+        # Orbax copies NumPy's arrays, jax's not.
         network = jax.device_put({"params": params, "stats": stats, "ema": {}}, jax.devices("cpu")[0])
         try:
             self._look_for_room(network)
-            items = {"network": ocp.args.StandardSave(network), "progress": _progress({}, network, {})}
+            items = {
+                "network": ocp.args.StandardSave(network),
+                "progress": ocp.args.JsonSave(sealed({}, network=network)),
+            }
             self._manager.save(0, args=ocp.args.Composite(**items))
         except Exception as error:  # as in `save`
             raise self._cannot_write(error) from error
@@ -220,7 +219,7 @@ class Checkpoints:
                 return reader.restore(self._frozen, _placed({"params": params, "stats": stats}, mesh))
         except Exception as error:  # as in `_restore`
             raise UserError(
-                f"{self._frozen}: the frozen layers cannot be read ({_reason(error)}); remove the run's folder and "
+                f"{self._frozen}: the frozen layers cannot be read ({reason(error)}); remove the run's folder and "
                 "begin again"
             ) from error
 
@@ -252,7 +251,7 @@ class Checkpoints:
 
     def _cannot_write(self, error: Exception) -> UserError:
         return UserError(
-            f"{self.path}: a checkpoint cannot be written ({_reason(error)}); make room or mend the folder, and {AGAIN}"
+            f"{self.path}: a checkpoint cannot be written ({reason(error)}); make room or mend the folder, and {AGAIN}"
         )
 
     def restore(self, step: int, state: State) -> tuple[State, dict[str, Any]]:
@@ -308,14 +307,14 @@ class Checkpoints:
             for args in items.values():
                 hold_size(args.item, self.path / str(step))
             restored = self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore(), **items))
-            progress = _checked(restored, items)
+            progress = unsealed(restored.progress, {name: restored[name] for name in items})
         except (MemoryError, jax.errors.JaxRuntimeError) as error:  # of this machine, and not of what lies there
             raise UserError(
-                f"{self.path / str(step)}: there is no room to read it here ({_reason(error)}); end other programs, "
+                f"{self.path / str(step)}: there is no room to read it here ({reason(error)}); end other programs, "
                 f"and {AGAIN}"
             ) from error
         except Exception as error:  # whatever a damaged file makes Orbax and tensorstore raise
-            raise _Unreadable(f"{self.path / str(step)}: the checkpoint cannot be read ({_reason(error)})") from error
+            raise _Unreadable(f"{self.path / str(step)}: the checkpoint cannot be read ({reason(error)})") from error
         if bad := not_finite(restored.network):
             raise _Unreadable(f"{self.path / str(step)}: the checkpoint is of no use (not finite are {bad})")
         return restored, progress
@@ -349,39 +348,3 @@ class _Unreadable(UserError):
             f"{reason}; without this folder, the run goes on from the checkpoint before it, or begins again"
         )
         self.reason = reason
-
-
-def _progress(progress: dict[str, Any], network: PyTree, optimizer: PyTree) -> ocp.args.JsonSave:
-    """Return what is saved beside the arrays: progress, and what tells whether any of it has changed."""
-    sums = {"network": checksums(network), "optimizer": checksums(optimizer)}
-    return ocp.args.JsonSave({"progress": progress, "checksums": sums, "crc32": _crc32(progress, sums)})
-
-
-def _crc32(*values: Any) -> int:
-    return zlib.crc32(json.dumps(values, sort_keys=True).encode())
-
-
-def _checked(restored: Any, items: Collection[str]) -> dict[str, Any]:
-    """Return the progress of a checkpoint whose items have been read, and are as they were written.
-
-    Raises:
-      ValueError: they are not.
-    """
-    if "checksums" not in restored.progress:
-        raise ValueError("it has no checksums: damaged, or written before there were any")
-    progress, sums = restored.progress["progress"], restored.progress["checksums"]
-    if _crc32(progress, sums) != restored.progress["crc32"]:
-        raise ValueError("bytes of its progress have changed since it was written")
-    for item in items:
-        if checksums(restored[item]) != sums[item]:
-            raise ValueError(f"bytes of its {item} have changed since it was written")
-    return progress
-
-
-def _reason(error: Exception) -> str:
-    """Return the system's words for what tensorstore reports in a thousand characters, or else the first line."""
-    if code := re.search(r"os_error_code='(\d+)'", str(error)):
-        return os.strerror(int(code[1]))
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return next(iter(str(error).splitlines()), type(error).__name__)

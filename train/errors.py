@@ -1,6 +1,8 @@
 """What a user can mend."""
 
 import difflib
+import os
+import re
 from collections.abc import Iterable
 
 from train.terminal import printable
@@ -25,3 +27,12 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     """Return `; nearest: CHOICE` for the choice most like the name, or nothing where none is like it."""
     matches = difflib.get_close_matches(name, list(choices), n=1)
     return f"; nearest: {matches[0]}" if matches else ""
+
+
+def reason(error: Exception) -> str:
+    """Return the system's words for what tensorstore reports in a thousand characters, or else the first line."""
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(code[1]))
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return next(iter(str(error).splitlines()), type(error).__name__)

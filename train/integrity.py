@@ -1,8 +1,11 @@
 """Whether arrays are finite, and as they were written: tensorstore reads changed bytes without a word."""
 
+import json
 import math
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +35,33 @@ def checksums(tree: PyTree) -> list[int]:
     """
     leaves = jax.tree.leaves(tree)
     return jax.device_get(_sums(leaves)).tolist() if leaves else []
+
+
+def sealed(progress: dict[str, Any], **items: PyTree) -> dict[str, Any]:
+    """Return what is written beside arrays: the progress, and what tells whether any of it has changed."""
+    sums = {name: checksums(tree) for name, tree in items.items()}
+    return {"progress": progress, "checksums": sums, "crc32": _crc32(progress, sums)}
+
+
+def unsealed(seal: dict[str, Any], items: Mapping[str, PyTree]) -> dict[str, Any]:
+    """Return the progress, where it and the arrays that have been read are as they were written.
+
+    Raises:
+      ValueError: they are not.
+    """
+    if "checksums" not in seal:
+        raise ValueError("it has no checksums: damaged, or written before there were any")
+    progress, sums = seal["progress"], seal["checksums"]
+    if _crc32(progress, sums) != seal["crc32"]:
+        raise ValueError("bytes of its progress have changed since it was written")
+    for name, tree in items.items():
+        if checksums(tree) != sums[name]:
+            raise ValueError(f"bytes of its {name} have changed since it was written")
+    return progress
+
+
+def _crc32(*values: Any) -> int:
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())
 
 
 @jax.jit

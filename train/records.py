@@ -134,6 +134,10 @@ def read(path: Path, parse: Callable[[bytes], Any]) -> Any:
     try:
         return parse(json_file.content(path))
     except (OSError, ValueError, RecursionError, UserError) as error:
-        again = "; without it, the command that trained writes it again" if path.name == RESULT else ""
+        again = (
+            "; without it, the command that trained writes it again"
+            if path.name == RESULT
+            else "; put it back from a copy, or train again"
+        )
         reason = why if len(why := str(error)) <= 1000 else f"{why[:700]} ... {why[-250:]}"
         raise UserError(f"{path}: cannot be read ({reason}){again}") from error
