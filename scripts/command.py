@@ -15,7 +15,7 @@ from ml_collections import config_flags
 from configs import base
 from scripts.command_line import check_config, check_keys, explain
 from train import cache, hosts
-from train.errors import AGAIN, UserError
+from train.errors import UserError, in_one_line
 from train.signals import InterruptedRun
 from train.terminal import printable
 
@@ -64,21 +64,13 @@ def launch(main: Callable[..., None], *, config: str | None = None, takes: str |
                 check_keys(flags.FLAGS.config)
             cache.use_compilation_cache(flags.FLAGS.compilation_cache)
             main(*(rest[1:] or ([""] if takes and not many else [])))
-        except UserError as error:
-            _fail(str(error), debug=flags.FLAGS.debug)
         except BrokenPipeError:  # whoever read our output has gone: say no more, not even at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
-        except (OSError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "home directory" not in str(error):  # that ~ stands for
+        except (UserError, OSError, MemoryError, RuntimeError) as error:
+            if (line := in_one_line(error)) is None:
                 raise
-            where, why = getattr(error, "filename", None) or "output", getattr(error, "strerror", None) or error
-            _fail(f"{where}: {why}; make room or mend it, and {AGAIN}", debug=flags.FLAGS.debug)
-        except MemoryError as error:
-            _fail(
-                f"it takes more memory than there is ({error or 'no more is said'}); end other programs, and {AGAIN}",
-                debug=flags.FLAGS.debug,
-            )
+            _fail(line, debug=flags.FLAGS.debug)
         except InterruptedRun as interruption:
             print(printable(str(interruption)))
             sys.exit(interruption.status)

@@ -36,3 +36,15 @@ def reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def in_one_line(error: Exception) -> str | None:
+    """Return what a command says of an error that a user can mend; None of one that is ours."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"it takes more memory than there is ({error or 'no more is said'}); end other programs, and {AGAIN}"
+    if isinstance(error, OSError):
+        return f"{error.filename or 'output'}: {error.strerror or error}; make room or mend it, and {AGAIN}"
+    # pathlib's, of ~ for somebody without a home
+    return f"{error}; write the path out" if "home directory" in str(error) else None

@@ -95,7 +95,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     try:
         lines = json_file.content(path).splitlines() if path.exists() else []
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
+        raise UserError(f"{path}: cannot be read ({error}); put it back from a copy, or train again") from error
     records: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:

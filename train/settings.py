@@ -233,13 +233,15 @@ def check_complete(config: ConfigDict) -> None:
     dataset = config.dataset
     for key in ("image_size", "classes", "channels", "mean", "std"):
         if dataset[key] is None:
-            raise UserError(f"config.dataset.{key}: has no value")
+            raise UserError(f"config.dataset.{key}: has no value; the command that trains writes it")
     for key in ("mean", "std"):
         if len(dataset[key]) != dataset.channels:
             raise UserError(f"config.dataset.{key}: must be a number for each of {dataset.channels} channels")
     for key in ("class_names", "class_ids"):
         if dataset[key] is not None and len(dataset[key]) != dataset.classes:
-            raise UserError(f"config.dataset.{key}: has {len(dataset[key]):,} names for {dataset.classes:,} classes")
+            raise UserError(
+                f"config.dataset.{key}: has {len(dataset[key]):,} names for {dataset.classes:,} classes; it takes one each"
+            )
     resolve(config.copy_and_resolve_references())
 
 

@@ -70,7 +70,9 @@ class _Pixels:
             if any(text.shape != self.labels.shape or text.dtype.kind != "S" for text in texts):
                 raise ValueError("id and digest must be texts, one for each image")
         except (OSError, ValueError, KeyError, MemoryError) as error:
-            raise UserError(f"{self._folder / self._split}.npz: cannot be read ({error})") from error
+            raise UserError(
+                f"{self._folder / self._split}.npz: cannot be read ({error}); make the cache again"
+            ) from error
         return texts
 
     def _table(self, *names: str) -> list[np.ndarray]:

@@ -245,7 +245,7 @@ def _kind(config: ConfigDict, key: str) -> type:
 def _typed(where: str, value: Any, kind: type) -> Any:
     """Return a value of the file as the config has it."""
     if type(value) is int and abs(value) >= 2**63:
-        raise UserError(f"{where}: {str(value)[:20]}...: has too many digits")
+        raise UserError(f"{where}: {str(value)[:20]}...: has too many digits; write fewer")
     if kind is float and type(value) is int:
         return float(value)
     if kind is tuple and isinstance(value, list):
