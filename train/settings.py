@@ -240,7 +240,7 @@ def check_complete(config: ConfigDict) -> None:
     for key in ("class_names", "class_ids"):
         if dataset[key] is not None and len(dataset[key]) != dataset.classes:
             raise UserError(
-                f"config.dataset.{key}: has {len(dataset[key]):,} names for {dataset.classes:,} classes; it takes one each"
+                f"config.dataset.{key}: has {len(dataset[key]):,} names for {dataset.classes:,} classes; give one each"
             )
     resolve(config.copy_and_resolve_references())
 
