@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,6 +105,14 @@ def make_inputs(folder: Path) -> dict[str, str]:
 
 
 @dataclass
+class Whole:
+    """What an uninterrupted command leaves, and how many seconds the last one has taken."""
+
+    contents: dict[str, Any]
+    seconds: float
+
+
+@dataclass
 class Case:
     """A command in a folder of its own.
 
@@ -112,13 +120,11 @@ class Case:
       kind: a key of `KINDS`.
       inputs: see `make_inputs`.
       where: the folder, empty.
-      ended: what the signals have met: how many launches they ended, and how many had ended before.
     """
 
     kind: str
     inputs: dict[str, str]
     where: Path
-    ended: dict[str, int] = field(default_factory=lambda: {"killed": 0, "too late": 0})
 
     def __post_init__(self) -> None:
         self.where.mkdir(parents=True)
@@ -146,10 +152,18 @@ class Case:
         """Return what the last launch has printed."""
         return "".join(path.read_text() for path in self._said)
 
-    def kill(self, how: Kill, duration: float) -> None:
-        """Start the command, end it, and look at what it leaves."""
-        process, status = self.start(), None
-        for number, pause in zip(how.signals, (how.moment * duration, 0.3), strict=False):
+    def kill(self, how: Kill, seconds: float) -> float:
+        """Start the command, end it, and look at what it leaves.
+
+        Args:
+          how: it is ended.
+          seconds: that the uninterrupted command takes.
+
+        Returns:
+          The seconds that it has taken if it had ended before; 0 if it was ended.
+        """
+        began, process, status = time.monotonic(), self.start(), None
+        for number, pause in zip(how.signals, (how.moment * seconds, 0.3), strict=False):
             try:
                 status = process.wait(timeout=pause)
                 break
@@ -157,7 +171,7 @@ class Case:
                 process.send_signal(number)
         else:
             status = process.wait(timeout=_PATIENCE)
-        self.ended["killed" if status else "too late"] += 1
+        took = 0.0 if status not in (0, 1) else time.monotonic() - began
         done = {0, 1} if self.kind in _MADE_ONCE and self.is_there() else {0}
         possible = done | {code for number in how.signals for code in (-number, 128 + number)}
         assert status in possible, f"status {status}\n{self.said()}"
@@ -165,6 +179,7 @@ class Case:
         if not how.at_once:
             self.wait_for_children()
         check_whole(self.where)
+        return took
 
     def is_there(self) -> bool:
         return self._out.exists()
@@ -190,13 +205,6 @@ class Case:
         self.wait_for_children()
         check_whole(self.where)
         return contents(self.where)
-
-
-class Whole(NamedTuple):
-    """What an uninterrupted command leaves, and how long it takes."""
-
-    contents: dict[str, Any]
-    seconds: float
 
 
 def uninterrupted(kind: str, inputs: dict[str, str], where: Path) -> Whole:
