@@ -152,12 +152,13 @@ _largest_of_tiles.defvjp(
 def _padding(shape: Shape, windows: Windows) -> list[tuple[int, int]]:
     """Return (before, after) for each spatial dimension of `[B, *spatial, C]`.
 
-    Where the last window of `ceil` ends outside the padded map, as much more is added behind as it needs.
+    Behind a map with `ceil` there is as much as its last window needs: perhaps more than the padding, or less, where a
+    window that begins there would fit into it.
     """
     padding = []
     for window, length in zip(windows, shape[1:-1], strict=True):
         end = window.places(window.outputs(length) - 1).stop
-        padding.append((window.padding[0], max(window.padding[1], end - length)))
+        padding.append((window.padding[0], max(0 if window.ceil else window.padding[1], end - length)))
     return padding
 
 
