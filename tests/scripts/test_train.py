@@ -104,6 +104,10 @@ def test_a_run_then_its_evaluation(command: Command, one_line_error: OneLine, tm
     assert "--output=/nowhere/f.json: there is no folder /nowhere that can be written to" in error
     error = one_line_error("evaluate", f"--run={tmp_path}/run", f"--output={tmp_path}")
     assert "is a folder; name a file" in error
+    error = one_line_error("evaluate", f"--run={tmp_path}/run", "--protocol=centre")
+    assert "--protocol=centre: centre must be one of center" in error
+    error = one_line_error("evaluate", f"--run={tmp_path}/run", "--scales=large")
+    assert "--scales=large: must be whole numbers of pixels" in error
 
 
 def test_preview(command: Command, tmp_path: Path) -> None:

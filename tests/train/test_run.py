@@ -5,10 +5,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from train import settings
-from train.errors import UserError
+from train.errors import NotFiniteError, UserError
 from train.records import METRICS, read_metrics
-from train.run import MetricsLog, RunFolder
-from train.whole import write_whole
+from train.run import MetricsLog, RunFolder, metrics_line, result_of
+from train.whole import lock, write_whole
 
 ENVIRONMENT = {"data": {"fingerprint": "abc", "source": "digits", "counts": {"train": 3}}}
 
@@ -62,6 +62,26 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, checked: Confi
     with pytest.raises(UserError, match="holds files that are no run's"):
         RunFolder.create(tmp_path, checked, ENVIRONMENT)
     assert [file.name for file in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+def test_imported_weights_are_not_trained_on(tmp_path: Path, checked: ConfigDict) -> None:
+    RunFolder.create(tmp_path, checked, ENVIRONMENT | {"weights": {}})
+    with pytest.raises(UserError, match="holds imported weights, which no training goes on; choose another --workdir"):
+        RunFolder.create(tmp_path, checked, ENVIRONMENT)
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: is no folder; choose another --workdir"), lock(tmp_path / "file"):
+        pass
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_is_written_nowhere(tmp_path: Path, loss: float) -> None:
+    with pytest.raises(NotFiniteError, match=f"the validation loss after step 1,000 is {loss}"):
+        metrics_line("validation", 1000, 10, {"loss": loss}, 0.1, 1.0)
+    with pytest.raises(NotFiniteError, match=f"the test loss after step 900 is {loss}"):
+        result_of(tmp_path, 1000, 900, 1.0, 10, 1.0, {"test": {"loss": loss}})
 
 
 def test_a_creation_that_was_killed_is_repeated(tmp_path: Path, checked: ConfigDict) -> None:

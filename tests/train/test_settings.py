@@ -70,6 +70,13 @@ def test_every_rule_has_its_key() -> None:
         ({"model__hidden": (300, 0)}, r"each must be at least 1"),
         ({"model__hidden": (300, 10.5)}, r"must hold int"),
         ({"schedule__milestones": ("ten",)}, r"must hold float or int"),
+        ({"dataset__only_classes": ("a",)}, r"only_classes=\('a',\): must hold two or more different names"),
+        ({"dataset__channels": 4}, r"config.dataset.channels=4: must be 1 \(gray\) or 3 \(RGB\)"),
+        ({"augment__scale_jitter": (9, 8)}, r"must be empty or hold two whole numbers of pixels"),
+        (
+            {"transfer__mode": "stored", "transfer__weights": "run", "augment__mixup": 0.2},
+            r"config.augment.mixup=0.2: config.transfer.mode=stored mixes no images; set 0",
+        ),
         ({"schedule__name": "step"}, r"step: needs config.schedule.milestones"),
         ({"augment__shift": 32}, r"config.augment.shift=32: must be below config.dataset.image_size=32"),
         ({"train__accumulate": 3}, r"config.train.accumulate=3: must divide config.train.batch_size=128"),

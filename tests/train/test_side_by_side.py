@@ -65,6 +65,9 @@ def test_a_run_without_validation_has_no_accuracy_to_show(config: ConfigDict, tm
     train(config, tmp_path / "run")
     with pytest.raises(UserError, match=r"has no validation images to show the accuracy of; try --plot=loss"):
         side_by_side.curve(RunFolder(tmp_path / "run"), "accuracy", 0)
+    (tmp_path / "run" / "result.json").unlink()
+    with pytest.raises(UserError, match=r"run: is not finished; run its command again"):
+        side_by_side.open_runs([str(tmp_path / "run")])
 
 
 def test_what_is_wrong_is_one_line(one_line_error, tmp_path: Path) -> None:

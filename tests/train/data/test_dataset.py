@@ -125,6 +125,10 @@ def test_testing_on_other_data_takes_its_test_or_all(idx_folder: Path, tmp_path:
     [
         ({"source": "idxx:somewhere"}, "must start with one of digits, idx, npz, folder, cache, .*; nearest: idx"),
         ({"source": "digits:8x8"}, "takes nothing after the name"),
+        ({"source": "idx:"}, "source=idx:: takes a name behind the colon, for instance idx:NAME"),
+        ({"source": "features:store"}, "features:store: is of activations, .*; name the images here"),
+        ({"skip_bad_images": True}, r"digits is no folder of photos \(folder:ROOT\); leave it out"),
+        ({"covariance": (1.0, 0.0)}, r"covariance=\(1.0, 0.0\): takes 1 numbers, row by row"),
         ({"classes": 9}, r"classes=9: there are 10 class names"),
         (
             {"class_names": tuple("abcdefghij")},
@@ -144,6 +148,8 @@ def test_contradictions_are_named(changes: dict, message: str) -> None:
 def test_labels_outside_the_classes_are_named(idx_folder: Path) -> None:
     with pytest.raises(UserError, match=r"label 2 of train image 2 is outside the classes 0 to 1 \(20 such labels\)"):
         dataset.load(section(source=f"idx:{idx_folder}", classes=2))
+    with pytest.raises(UserError, match=r"only_classes=2 \(0, 1\): idx:.* has no names of classes; leave it out"):
+        dataset.load(section(source=f"idx:{idx_folder}", only_classes=("0", "1")))
     write_idx(idx_folder / "t10k-labels-idx1-ubyte", np.arange(20))
     with pytest.raises(UserError, match="label 3 of test image 3 is outside the classes 0 to 2"):
         dataset.load(section(source=f"idx:{idx_folder}"))

@@ -1,5 +1,6 @@
 """Folders of photos, good and bad."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -337,3 +338,21 @@ def test_folders_may_carry_the_numbers_of_classes(tmp_path: Path) -> None:
     photos = dataset.load_test(config, f"folder:{tmp_path}", "another").images
     assert sorted(photos.labels.tolist()) == [2, 10]
     np.testing.assert_array_equal(photos.images[:, 0, 0, 0], photos.labels)
+
+
+def test_a_photo_that_has_gone_meanwhile_is_named(root: Path) -> None:
+    records = read(root).splits["train"].records
+    (root / "bees" / "1.jpg").unlink()
+    with pytest.raises(UserError, match=r"bees/1\.jpg: cannot be read \(No such file.*: put it back, and run the same"):
+        records.read([7])
+
+
+def test_a_folder_that_may_not_be_entered_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str) -> None:  # as Linux does to all but root
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(
+        UserError, match=r"ants: cannot be read \(Permission denied\); make it readable, or take it away"
+    ):
+        read(root)

@@ -80,6 +80,8 @@ IMAGES = np.ones((2, 5, 5), np.uint8)
         ({**pack([picture(0), picture(1)]), "offset": [0, 10, 5]}, "offset must rise"),
         ({**pack([picture(0), picture(1)]), "offset": [0, 10, 10**9]}, "offset must rise"),
         ({**pack([picture(0), picture(1)]), "offset": [0, 10, 20]}, "image 0: cannot be decoded"),
+        ({**pack([picture(0)]), "jpeg": np.zeros(9)}, r"jpeg must be uint8 \[bytes\] and offset integers \[N \+ 1\]"),
+        ({**pack([picture(0)]), "label": [0, 1]}, "1 images but 2 labels; give a label to each"),
         (pack([picture(0), picture(1, size=24)]), r"image 1: has 24x24 pixels, others have 16x16"),
     ],
 )
@@ -88,6 +90,12 @@ def test_what_is_wrong_is_named(tmp_path: Path, arrays: dict, message: str) -> N
     with pytest.raises(UserError, match=message) as error:
         npz.read(tmp_path / "a.npz")
     assert "a.npz" in str(error.value)
+
+
+def test_a_packed_image_that_is_damaged_is_named_before_it_is_streamed(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **{**pack([picture(0), picture(1)]), "offset": [0, 10, 20]})
+    with pytest.raises(UserError, match=r"image 0: cannot be decoded .*; write the file again without it"):
+        npz.read(tmp_path / "a.npz", stream=True)
 
 
 def test_files_that_are_missing_or_something_else(tmp_path: Path) -> None:

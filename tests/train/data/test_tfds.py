@@ -78,10 +78,22 @@ class OldmastersMasks(_Builder):
     KEYS = ("image", "image")
 
 
+class OldmastersWindows(_Builder):
+    """Images of four channels."""
+
+    SHAPE = (6, 6, 4)
+
+
+class OldmastersExam(_Builder):
+    """A test alone."""
+
+    SPLITS: ClassVar[dict[str, int]] = {"test": 4}
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = str(tmp_path_factory.mktemp("tfds"))
-    for name in ("digits", "photos", "unlabelled", "masks"):
+    for name in ("digits", "photos", "unlabelled", "masks", "windows", "exam"):
         tfds.builder(f"oldmasters_{name}", data_dir=folder, file_format="array_record").download_and_prepare()
     return folder
 
@@ -138,6 +150,8 @@ def test_what_fills_memory_is_streamed(prepared: str, monkeypatch: pytest.Monkey
         ("mnist:7.7.7", "cannot be loaded at version 7.7.7, only: 3.0.1"),
         ("oldmasters_unlabelled", r"does not say which of its features are image and label \(supervised_keys\)"),
         ("oldmasters_masks", "is no set of images with one label each"),
+        ("oldmasters_windows", r"images must be bytes with 1 or 3 channels, are .*uint8.* \(6, 6, 4\); choose another"),
+        ("oldmasters_exam", "has no split `train`, but test; choose another set"),
     ],
 )
 def test_what_cannot_be_read_says_how_to_go_on(prepared: str, name: str, message: str) -> None:

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -175,6 +176,16 @@ def test_what_cannot_be_mapped(run: RunFolder) -> None:
     for options, message in WRONG:
         with pytest.raises(UserError, match=re.escape(message)):
             of_run.embed(run, options)
+    np.savez(run.path / "two.npz", image=np.zeros((2, 8, 8), np.uint8), label=[0, 1])
+    with pytest.raises(UserError, match=r"two\.npz: has 2 train images, and a map takes 3 or more; name a --source"):
+        of_run.embed(run, Options(source=f"npz:{run.path / 'two.npz'}"))
+    shutil.rmtree(run.path / "checkpoints")
+    (run.path / "checkpoints").mkdir()
+    with pytest.raises(UserError, match="there is no checkpoint yet; the command that trains the run makes one"):
+        of_run.embed(run, Options())
+    run.config.dataset.source = ""  # as where weights have been imported
+    with pytest.raises(UserError, match="--source=URI is missing"):
+        of_run.embed(run, Options())
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:

@@ -114,3 +114,9 @@ def test_of_many_images_some_are_looked_at_evenly_spread(config: ConfigDict, tmp
 def test_images_of_other_channels_are_refused(config: ConfigDict) -> None:
     with pytest.raises(UserError, match="digits: its images have 1 channels, those of this run 3"):
         patches.searched("digits", config.dataset, most=10)
+
+
+def test_photos_of_any_size_are_refused_where_the_runs_images_were_padded(config: ConfigDict, tmp_path: Path) -> None:
+    config.dataset.resize = "pad"
+    with pytest.raises(UserError, match="were padded, not scaled; name the --source of the run"):
+        patches.searched(f"folder:{folder_of(tmp_path, train=2, test=2)}", config.dataset, most=10)

@@ -226,6 +226,12 @@ def test_numbers_that_are_too_large_are_not_stored(run: Path, tmp_path: Path) ->
     with pytest.raises(UserError, match="S4 is not finite as float16; store them as bfloat16"):
         extract(own, tmp_path / "store", transfer__dtype="float16")
     extract(own, tmp_path / "another", transfer__dtype="bfloat16")
+    params["C1"]["kernel"] *= np.inf
+    shutil.rmtree(own / "checkpoints")
+    with Checkpoints(own) as checkpoints:
+        checkpoints.save_network(params, stats)
+    with pytest.raises(UserError, match="S4 is not finite as float32; the network is of no use"):
+        extract(own, tmp_path / "third")
 
 
 def test_a_store_goes_on_with_devices_that_can_share_its_batches(
@@ -360,3 +366,23 @@ def test_activations_know_their_size() -> None:
     activations = Activations(shards, np.arange(3, dtype=np.int32), views=2)
     assert (activations.total, activations.rows, activations.nbytes) == (3, 6, 72)
     np.testing.assert_array_equal(activations.take(np.array([1, 4])).labels, [1, 1])
+
+
+def test_what_stands_in_the_way_of_a_store(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
+    with pytest.raises(UserError, match="holds files that are no store's; choose another folder"):
+        extract(run, tmp_path / "other")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("train.features.extraction._write_array", full)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); make room, and run the same"):
+        extract(run, tmp_path / "store")
+    own = copied(run, tmp_path / "own")
+    text = json.loads((own / "config.json").read_text())
+    text["dataset"]["source"] = ""  # as where weights have been imported
+    (own / "config.json").write_text(json.dumps(text))
+    with pytest.raises(UserError, match="--source=URI is missing: imported weights come without images"):
+        of_run.extract(RunFolder(own), None, ("F6",), tmp_path / "third", {})

@@ -78,7 +78,7 @@ def test_a_run_that_is_not_finished_is_refused(vgg: ConfigDict, tmp_path: Path) 
     run = a_run_of(completed(vgg), tmp_path / "a", finished=False)
     vgg.model.variant = "D"
     vgg.transfer.net_a = str(run)
-    with pytest.raises(UserError, match="is not finished"):
+    with pytest.raises(UserError, match="is not finished; run its command again"):
         net_a.check(completed(vgg))
 
 

@@ -81,10 +81,10 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "zero.pth").symlink_to("/dev/zero")
     for name in ("folder", "pipe", "zero"):
         assert refused(tmp_path / f"{name}.pth") == f"is no file; --weights takes one of {FORMATS}"
-    assert refused(tmp_path / "loop.pth") == "cannot be read (Too many levels of symbolic links)"
+    assert refused(tmp_path / "loop.pth").startswith("cannot be read (Too many levels of symbolic links)")
     for name in ("dangling", "missing"):
-        assert refused(tmp_path / f"{name}.pth") == "cannot be read (No such file or directory)"
-    assert refused(tmp_path / "folder.pth" / ("a" * 300)) == "cannot be read (File name too long)"
+        assert refused(tmp_path / f"{name}.pth").startswith("cannot be read (No such file or directory)")
+    assert refused(tmp_path / "folder.pth" / ("a" * 300)).startswith("cannot be read (File name too long)")
 
 
 def test_what_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def test_what_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 
     path = _safetensors(tmp_path / "net.safetensors")
     monkeypatch.setattr(Path, "open", denied)  # for root may read everything
-    assert refused(path) == "cannot be read (Permission denied)"
+    assert refused(path).startswith("cannot be read (Permission denied)")
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".h5", ".onnx", ".caffemodel", ""])
