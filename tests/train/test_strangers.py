@@ -193,20 +193,17 @@ def test_a_config_of_another_network_is_named(run: Path) -> None:
 
 
 def test_links_in_a_run_are_not_written_through(run: Path, tmp_path: Path) -> None:
+    """As every file of a run and of its report is written."""
     mine = tmp_path / "mine"
     mine.write_text("mine")
-    for name in ("report.html", ".report.html.draft"):
-        (run / name).symlink_to(mine)
-    (run / "report").mkdir()
-    (run / "report" / "curves.png").symlink_to(mine)
-    assert again.write(RunFolder(run), None)
-    assert mine.read_text() == "mine"
-    assert (run / "report.html").read_text().startswith("<!doctype html>")
-    assert not (run / "report.html").is_symlink()
-    for name in (CONFIG, ENVIRONMENT, METRICS, RESULT):
-        (run / name).unlink()
-        (run / name).symlink_to(mine)
+    for name in (CONFIG, ENVIRONMENT, METRICS, RESULT, "report.html"):
+        (run / name).unlink(missing_ok=True)
+        for link in (name, f".{name}.draft"):
+            (run / link).symlink_to(mine)
         write_whole(run / name, "theirs")
+        assert not (run / name).is_symlink()
+        assert (run / name).read_text() == "theirs"
+        assert not (run / f".{name}.draft").exists()
     assert mine.read_text() == "mine"
 
 

@@ -63,7 +63,7 @@ def test_predictions_of_files_and_classes_with_any_name(command: Command, tmp_pa
     flags += ["--config.log.tensorboard=False", "--config.dataset.test=0.2"]
     run = tmp_path / "run"
     process = command(
-        "train", "--config=base.py", f"--config.dataset.source=npz:{tmp_path}/a.npz", f"--workdir={run}", *flags
+        "train", "--config=configs/base.py", f"--config.dataset.source=npz:{tmp_path}/a.npz", f"--workdir={run}", *flags
     )
     assert process.returncode == 0, process.stderr
     photo = tmp_path / f"{TITLE}\n[red].png"
