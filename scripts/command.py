@@ -95,5 +95,5 @@ def launch(main: Callable[..., None], *, config: str | None = None, takes: str |
 def _fail(line: str, *, debug: bool) -> NoReturn:
     if debug:
         traceback.print_exc()
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {' '.join(line.splitlines())}", file=sys.stderr)  # a path may hold line ends
     sys.exit(1)

@@ -106,9 +106,7 @@ class RunFolder:
         try:
             write_whole(self.path / ENVIRONMENT, to_json(self.environment))
         except OSError as error:
-            raise UserError(
-                f"{self.path}: cannot be written ({error.strerror}); make room or mend the folder, and {AGAIN}"
-            ) from error
+            raise _cannot_be_made(self.path, error) from error
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write result.json: from here on the run is finished."""
@@ -122,6 +120,24 @@ def _cannot_be_made(path: Path, error: OSError) -> UserError:
     )
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, if it is not there.
+
+    Raises:
+      UserError: something else is there, or it cannot be made.
+    """
+    try:
+        if path.is_symlink() and not path.exists():  # perhaps to a disk that is not mounted
+            raise UserError(
+                f"{path}: is a link to {path.readlink()}, which is not there; make that folder, and {AGAIN}"
+            )
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path}: is no folder; choose another")
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_be_made(path, error) from error
+
+
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
     """Make the folder if need be, and keep other launches out of it; a killed one leaves no lock behind.
@@ -131,15 +147,9 @@ def lock(path: Path) -> Iterator[None]:
     Raises:
       UserError: another process has it, or it cannot be made.
     """
+    existed = path.is_dir()
+    make_folder(path)
     try:
-        existed = path.exists()
-        if existed and not path.is_dir():
-            raise UserError(f"{path}: is no folder; choose another")
-        if not existed and path.is_symlink():  # perhaps to a disk that is not mounted
-            raise UserError(
-                f"{path}: is a link to {path.readlink()}, which is not there; make that folder, and {AGAIN}"
-            )
-        path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY)
     except OSError as error:
         raise _cannot_be_made(path, error) from error
@@ -278,16 +288,12 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file to write into, which takes its place when all is written; after an error there is nothing of it.
-
-    Raises:
-      OSError: it cannot be written; it names the file, and not the draft.
-    """
+    """Yield a file to write into, which takes its place when all is written; after an error there is nothing of it."""
     if path.exists() and not path.is_file():  # a device or a pipe, which no file may take the place of
         with path.open("wb") as file:
             yield file
         return
-    path = path.resolve()  # of a link, the target is replaced
+    path = Path(os.path.realpath(path))  # of a link, the target is replaced
     draft = _draft(path)
     try:
         with draft.open("wb") as file:
@@ -309,9 +315,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
     Raises:
       UserError: another process is making it, or it cannot be made.
-      OSError: there is a folder by now that is not empty.
     """
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     draft = _draft(path)
     try:
         with lock(draft):

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from train import settings
 from train.errors import AGAIN, UserError
-from train.run import METRICS, RESULT, lock, read_metrics, to_json, write_whole
+from train.run import METRICS, RESULT, lock, make_folder, read_metrics, to_json, write_whole
 from train.signals import InterruptedRun, signal_name
 from train.sweep.trials import Trial
 
@@ -98,8 +98,8 @@ class SweepFolder:
           UserError: it holds the sweep of another config, or other files, or cannot be written.
         """
         base = path / BASE
+        make_folder(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
             # In this order: another launch may be making it, and base.json comes first.
             if any(not entry.name.startswith(".") for entry in path.iterdir()) and not base.exists():
                 raise UserError(f"{path}: holds files that are no sweep's; choose another --workdir")
