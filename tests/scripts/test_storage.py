@@ -28,7 +28,7 @@ from train.data import predecoded, sources
 from train.errors import AGAIN, UserError
 from train.features import of_run
 from train.report import again as report
-from train.run import RESULT, RunFolder, lock, whole_folder, write_whole
+from train.run import RESULT, RunFolder, lock
 from train.weights import exporting
 
 
@@ -140,6 +140,26 @@ def test_a_training_goes_on_when_there_is_room(attack: Attack, given: Path, tmp_
     check_trainings(came, tmp_path, given / "whole")
 
 
+@pytest.mark.slow
+def test_a_training_goes_on_wherever_the_disk_fills(attack: Attack, given: Path, tmp_path: Path) -> None:
+    came = attack("training, many sizes")
+    came = [one for one in came if one["first"][0] or one["left"] == []]  # a limit of files is none of their number
+    check_trainings(came, tmp_path, given / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", ["a disk"], indirect=True)
+def test_a_report_that_finds_no_room_costs_nothing_else(attack: Attack, given: Path, tmp_path: Path) -> None:
+    for one in attack("training with report"):
+        assert_one_line(one["first"])
+        assert f"run/{RESULT}" in one["left"]
+        assert "run/report.html" not in one["left"]
+        assert_well(one["again"])
+    for run_folder in tmp_path.glob("run-*"):
+        assert_same_bits(run_folder, given / "whole")
+        assert (run_folder / "report.html").exists()
+
+
 def check_writers(came: list[dict[str, Any]]) -> None:
     """Each is refused with a line and leaves no file that is not whole, or has had room enough."""
     for one in came:
@@ -157,6 +177,22 @@ def test_no_command_leaves_half_a_file_on_a_full_disk(attack: Attack) -> None:
     came = attack("writers")
     check_writers(came)
     assert sum(one["first"][0] for one in came) >= 3  # what fits into the limit is written
+
+
+@pytest.mark.slow
+def test_all_commands_on_full_disks(attack: Attack) -> None:
+    check_writers(attack("all writers"))
+
+
+@pytest.mark.slow
+def test_all_commands_on_a_read_only_disk(attack: Attack) -> None:
+    for one in attack("read-only"):
+        if "done" in one:
+            assert_well(one["done"])
+        else:
+            line = assert_one_line(one["refused"])
+            assert "/disk" in line, one
+            assert any(word in line for word in ("name another", "choose another", "make room")), one
 
 
 def check_permissions(came: list[dict[str, Any]], folder: Path, whole: Path) -> None:
@@ -177,6 +213,13 @@ def test_a_permission_lost_in_the_middle(attack: Attack, experiment: ConfigDict,
     assert "checkpoints: a checkpoint cannot be written (Permission denied)" in line
     loop.train(fresh(experiment, epochs=12.0), tmp_path / "whole12")
     check_permissions(came, tmp_path, tmp_path / "whole12")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", ["a limit"], indirect=True)
+def test_permissions_lost_in_the_middle(attack: Attack, experiment: ConfigDict, tmp_path: Path) -> None:
+    loop.train(fresh(experiment, epochs=12.0), tmp_path / "whole12")
+    check_permissions(attack("permissions"), tmp_path, tmp_path / "whole12")
 
 
 def back_to_the_first_checkpoint(folder: Path) -> None:
@@ -260,38 +303,6 @@ def test_where_no_run_can_be(workdir: str, why: str, experiment: ConfigDict, tmp
         loop.train(fresh(experiment), tmp_path / workdir)
     assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "file").read_text() == "mine"
-
-
-def test_a_pipe_is_written_into_and_stays(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
-    write_whole(pipe, "all of it")
-    assert reader.communicate(timeout=60)[0] == "all of it"
-    assert pipe.is_fifo()
-    (tmp_path / "loop").symlink_to("loop")
-    write_whole(tmp_path / "loop", "no file was there")
-
-
-def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    killed = tmp_path / ".made.draft"
-    (killed / "below").mkdir(parents=True)
-
-    def make(error: OSError | None = None) -> None:
-        with whole_folder(tmp_path / "made") as draft:
-            assert list(draft.iterdir()) == []
-            (draft / "file").write_text("half" if error else "whole")
-            if error:
-                raise error
-
-    with pytest.raises(OSError, match="No space"):
-        make(OSError(28, "No space left on device"))
-    assert list(tmp_path.iterdir()) == []
-    with lock(killed), pytest.raises(UserError, match=f"^{tmp_path}/made: another process writes there"):
-        make()
-    make()
-    assert [path.name for path in tmp_path.iterdir()] == ["made"]
-    assert (tmp_path / "made" / "file").read_text() == "whole"
 
 
 def test_a_cache_is_made_by_one_process(given: Path, experiment: ConfigDict, tmp_path: Path) -> None:
