@@ -76,7 +76,7 @@ def loaded(
 def reason(error: OSError | subprocess.SubprocessError) -> str:
     """Return one line of why `loaded` has raised: of what a compiler has said, the first that speaks of an error."""
     said = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
-    lines = [line for line in said.splitlines() if "error" in line or "cannot" in line]
+    lines = [line for line in said.splitlines() if any(word in line for word in ("error", "cannot", "No space"))]
     return lines[0] if lines else str(error)
 
 

@@ -70,7 +70,8 @@ def _git() -> dict[str, Any] | None:
     """Return the checkout's commit and whether it has been changed since; None outside of git."""
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(_CHECKOUT), *arguments]
+        # To look takes no lock: who commits meanwhile is not held up, and nothing is left behind by a kill.
+        command = ["git", "--no-optional-locks", "-C", str(_CHECKOUT), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:

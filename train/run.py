@@ -20,7 +20,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from train import settings
-from train.errors import AGAIN, NotFiniteError, UserError
+from train.errors import NotFiniteError, UserError
 from train.records import CONFIG, ENVIRONMENT, METRICS, RESULT, read, read_metrics, read_result, said
 from train.whole import cannot_be_made, draft_of, write_whole
 
@@ -107,9 +107,7 @@ class RunFolder:
         try:
             write_whole(self.path / ENVIRONMENT, to_json(self.environment))
         except OSError as error:
-            raise UserError(
-                f"{self.path}: cannot be written ({error.strerror}); make room or mend the folder, and {AGAIN}"
-            ) from error
+            raise cannot_be_made(self.path, error) from error
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write result.json: from here on the run is finished."""

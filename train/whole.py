@@ -56,9 +56,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
     Raises:
       UserError: another process is making it, or it cannot be made.
-      OSError: there is a folder by now that is not empty.
     """
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     draft = draft_of(path)
     try:
         with lock(draft):
@@ -78,6 +77,24 @@ def draft_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.draft")
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, if it is not there.
+
+    Raises:
+      UserError: something else is there, or it cannot be made.
+    """
+    try:
+        if path.is_symlink() and not path.exists():  # perhaps to a disk that is not mounted
+            raise UserError(
+                f"{path}: is a link to {path.readlink()}, which is not there; make that folder, and {AGAIN}"
+            )
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path}: is no folder; choose another")
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_be_made(path, error) from error
+
+
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
     """Make the folder if need be, and keep other launches out of it; a killed one leaves no lock behind.
@@ -85,18 +102,12 @@ def lock(path: Path) -> Iterator[None]:
     If anything fails in the meantime, a folder that was made here and is still empty goes again.
 
     Raises:
-      UserError: another process has it, or it cannot be made.
+      UserError: another process has it, or it cannot be made; or links in it stand for folders.
     """
+    existed = path.is_dir()
+    make_folder(path)
     with contextlib.ExitStack() as held:
         try:
-            existed = path.exists()
-            if existed and not path.is_dir():
-                raise UserError(f"{path}: is no folder; choose another")
-            if not existed and path.is_symlink():  # perhaps to a disk that is not mounted
-                raise UserError(
-                    f"{path}: is a link to {path.readlink()}, which is not there; make that folder, and {AGAIN}"
-                )
-            path.mkdir(parents=True, exist_ok=True)
             hold_no_links(path)
             taken = f"{path}: another process writes there; wait, and {AGAIN}, or choose another folder"
             held.enter_context(locked(path, taken))

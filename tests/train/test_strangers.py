@@ -23,9 +23,10 @@ from train.loop import train
 from train.protocols import published
 from train.records import CONFIG, ENVIRONMENT, METRICS, RESULT
 from train.report import again
-from train.run import RunFolder, lock, write_whole
+from train.run import RunFolder
 from train.sweep.folder import SweepFolder
 from train.weights import card
+from train.whole import lock, write_whole
 
 # Where Orbax cannot read one array, it leaves the reading of others begun; they go here, and not in a later test.
 pytestmark = [

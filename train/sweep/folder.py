@@ -23,7 +23,7 @@ from train.records import METRICS, RESULT, read_metrics, read_result
 from train.run import to_json
 from train.signals import InterruptedRun, signal_name
 from train.sweep.trials import Trial
-from train.whole import hold_no_links, lock, write_whole
+from train.whole import hold_no_links, lock, make_folder, write_whole
 
 BASE = "base.json"
 
@@ -99,8 +99,8 @@ class SweepFolder:
           UserError: it holds the sweep of another config, or other files, or cannot be written.
         """
         base = path / BASE
+        make_folder(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
             # In this order: another launch may be making it, and base.json comes first.
             if any(not entry.name.startswith(".") for entry in path.iterdir()) and not base.exists():
                 raise UserError(f"{path}: holds files that are no sweep's; choose another --workdir")

@@ -29,7 +29,7 @@ class Weights:
         self.name = f"config.transfer.weights={config.transfer.weights}"
         path = Path(config.transfer.weights).expanduser()
         if not path.exists():
-            raise UserError(f"{self.name}: there is neither a run folder nor a file of weights; name one")
+            raise UserError(f"{self.name}: there is neither a run folder nor a file of weights; name where they lie")
         self._run = RunFolder(path) if path.is_dir() else None
         self._plan = None if self._run else importing.plan_to_begin_with(config, path)
         if self._run is not None and self._run.result is None:
