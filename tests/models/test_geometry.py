@@ -75,7 +75,7 @@ def shape_of(layer: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(found)
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(
     st.sampled_from(["convolution", "max", "average", "subsampling"]),
     st.integers(1, 3).flatmap(lambda n: st.tuples(st.tuples(*[WINDOW] * n), st.tuples(*[st.integers(1, 12)] * n))),
@@ -133,7 +133,7 @@ class Stack(Network):
 KINDS = ["convolution", "convolution", "max", "average", "norm", "adaptive", "dense"]
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(
     st.tuples(st.integers(5, 20), st.integers(5, 20), st.integers(1, 3)),
     st.lists(st.sampled_from(KINDS), min_size=1, max_size=6),
@@ -179,7 +179,7 @@ def sizes() -> st.SearchStrategy[dict[str, Any]]:
     return st.integers(0, 3).flatmap(of)
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(sizes())
 def test_parameters_and_products_of_any_lenet5(options: dict[str, Any]) -> None:
     hold(options)

@@ -63,11 +63,12 @@ def twice(tmp_path: Path, flags: tuple[str, ...], of_second: tuple[str, ...], mo
 
 
 def test_images_in_memory(tmp_path: Path) -> None:
-    twice(tmp_path, DIGITS, (), {})
+    small = ("--config.model.name=mlp", "--config.dataset.image_size=8", "--config.augment.rotate=5.0")
+    twice(tmp_path, (*DIGITS, *small), (), {})
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("flags", "more"), [((), WITHOUT), ((NARROW,), {}), ((NARROW,), WITHOUT)], ids=str)
+@pytest.mark.parametrize(("flags", "more"), [((), {}), ((), WITHOUT), ((NARROW,), {}), ((NARROW,), WITHOUT)], ids=str)
 def test_images_in_memory_by_other_kernels(tmp_path: Path, flags: tuple[str, ...], more: dict[str, str]) -> None:
     twice(tmp_path, (*DIGITS, *flags), (), more)
 

@@ -76,14 +76,14 @@ def test_the_middle_box_lies_in_the_image(sides: tuple[int, int], share: float, 
         assert abs((top + bottom) - height) <= 2 * pixels[1]
 
 
-@settings(max_examples=25)
+@settings(max_examples=8)
 @given(SEEDS)
 def test_flips_are_the_image_or_its_mirror_image(seed: int) -> None:
     for new, old in zip(FLIP(jax.random.key(seed), IMAGES), IMAGES, strict=True):
         assert np.array_equal(new, old) or np.array_equal(new, old[:, ::-1])
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(
     SEEDS, st.integers(1, 4), st.sampled_from([("constant", transforms.shift), ("reflect", transforms.pad_and_crop)])
 )
@@ -97,7 +97,7 @@ def test_moves_are_by_so_many_whole_pixels_at_most(seed: int, pixels: int, kind:
         assert any(np.array_equal(new, old[row : row + height, column : column + width]) for row, column in places)
 
 
-@settings(max_examples=25)
+@settings(max_examples=8)
 @given(SEEDS, st.floats(0, 180), st.floats(0, 0.99), st.floats(0, 1))
 def test_affine_maps_invent_no_brightness(seed: int, rotate: float, scale: float, shear: float) -> None:
     # Interpolation is a mean of pixels, and of the black outside.
@@ -161,7 +161,7 @@ def test_colour_noise_is_one_colour_an_image_of_the_principal_components(
     assert np.abs(added).max() <= 255 * deviation * 3**0.5 * 7 + 1e-3  # of components with a deviation below 1, 7 sigma
 
 
-@settings(max_examples=20)
+@settings(max_examples=6)
 @given(SEEDS)
 def test_trivial_augment_keeps_shape_type_and_what_it_does_not_touch(seed: int) -> None:
     made = TRIVIAL(jax.random.key(seed), IMAGES)
@@ -172,7 +172,7 @@ def test_trivial_augment_keeps_shape_type_and_what_it_does_not_touch(seed: int) 
 NEUTRAL = ("identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "posterize")
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(st.integers(0, len(OPERATIONS) - 1), st.integers(0, 30), st.sampled_from([-1.0, 1.0]))
 def test_operations_by_nothing_are_nothing_and_by_anything_take_pixels_of_the_image(
     which: int, step: int, sign: float
