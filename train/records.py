@@ -31,7 +31,8 @@ _KINDS: dict[str, dict[str, Any]] = {
     },
     ENVIRONMENT: {
         **dict.fromkeys(("data", "data.counts", "packages", "weights"), dict),
-        **dict.fromkeys(("started", "command_line", "python", "platform", "data.source", "data.fingerprint"), str),
+        **dict.fromkeys(("started", "command_line", "python", "platform"), str),
+        **dict.fromkeys(("data.source", "data.fingerprint"), str | None),  # None of imported weights
         **{f"weights.{name}": str for name in ("file", "sha256", "preprocessing", "class_names")},
         **dict.fromkeys(("data.skipped", "devices", "resumed", "weights.new_layers"), list),
         "data.counts.*": int,

@@ -160,7 +160,7 @@ class SweepFolder:
         records = read_metrics(run / METRICS)
         step = records[-1]["step"] if records else 0
         if (run / RESULT).exists():
-            return Outcome("finished", "", step, read_result(run / RESULT), records)
+            return Outcome("finished", "", step, _result(run / RESULT), records)
         if self._ended(trial).exists():
             ended = _read(self._ended(trial), "status", "reason")
             return Outcome(ended["status"], ended["reason"], step, None, records)
@@ -251,6 +251,23 @@ def _read(path: Path, *keys: str) -> dict[str, Any]:
             raise ValueError(f"must be an object with the texts {', '.join(keys)}")
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); without it, the same command runs it again") from error
+    return found
+
+
+def _result(path: Path) -> dict[str, Any]:
+    """Return what a result.json says.
+
+    Raises:
+      UserError: it does not say what is shown of a run.
+    """
+    try:
+        found = read_result(path)
+        for said, names in ((found, ("test_split", "seconds")), (found["test"], ("loss", "accuracy", "top5_accuracy"))):
+            for name in names:
+                said[name]  # what is not there is named
+    except UserError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise UserError(f"{path}: cannot be read ({reason}); without it, the same command runs it again") from error
     return found
 
 
