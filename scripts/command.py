@@ -71,7 +71,8 @@ def launch(main: Callable[..., None], *, config: str | None = None, takes: str |
         except (OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "home directory" not in str(error):  # that ~ stands for
                 raise
-            where, why = getattr(error, "filename", None) or "output", getattr(error, "strerror", None) or error
+            where = getattr(error, "filename", None) or ("output" if isinstance(error, OSError) else "~")
+            why = getattr(error, "strerror", None) or error
             _fail(f"{where}: {why}; make room or mend it, and {AGAIN}", debug=flags.FLAGS.debug)
         except InterruptedRun as interruption:
             print(interruption)
