@@ -47,4 +47,4 @@ def in_one_line(error: Exception) -> str | None:
     if isinstance(error, OSError):
         return f"{error.filename or 'output'}: {error.strerror or error}; make room or mend it, and {AGAIN}"
     # pathlib's, of ~ for somebody without a home
-    return f"{error}; write the path out" if "home directory" in str(error) else None
+    return f"~: {error}; write the path out" if "home directory" in str(error) else None

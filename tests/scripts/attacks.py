@@ -108,7 +108,7 @@ class Disk:
         self.path, self.mounted = path, mount
         path.mkdir(parents=True, exist_ok=True)
         if mount:
-            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ROOM}k", "tmpfs", str(path)], check=True)
+            subprocess.run(["mount", "-t", "tmpfs", "-o", _size(ROOM), "tmpfs", str(path)], check=True)
 
     @contextlib.contextmanager
     def narrow(self, size: int, files: int = 0) -> Iterator[int | None]:
@@ -116,11 +116,11 @@ class Disk:
         if not self.mounted:
             yield max(1024, size * 8)  # a run is dozens of files; and what a command says must find room
             return
-        self._remount(f"size={size}k,nr_inodes={files}")
+        self._remount(_size(size, files))
         try:
             yield None
         finally:
-            self._remount(f"size={ROOM}k,nr_inodes=0")
+            self._remount(_size(ROOM))
 
     @contextlib.contextmanager
     def read_only(self) -> Iterator[None]:
@@ -139,6 +139,10 @@ class Disk:
 
     def _remount(self, options: str) -> None:
         subprocess.run(["mount", "-o", f"remount,{options}", str(self.path)], check=True)
+
+
+def _size(size: int, files: int = 0) -> str:
+    return f"size={size}k,nr_inodes={files or 10**6}"  # what has no limit cannot get one
 
 
 def _chmod(path: Path, bits: int, away: bool = False) -> None:

@@ -11,7 +11,7 @@ from train import settings
 from train.checkpoints import Checkpoints
 from train.data import dataset
 from train.data.roles import Dataset
-from train.errors import UserError
+from train.errors import AGAIN, UserError
 from train.records import CONFIG
 from train.sweep import together, traced
 from train.sweep.folder import InterruptedSweep, SweepFolder
@@ -67,10 +67,15 @@ def _train(folder: SweepFolder, config: ConfigDict, trials: Sequence[Trial], say
         )
         try:
             signal = together.train(entrants, keys, groups.data(entrants[0]), failed)
-        except UserError as error:  # of all of them: of one, it would have been told
+        except BrokenPipeError:  # of the standard output, not of the folder
+            raise
+        except (UserError, OSError) as error:  # of all of them: of one, it would have been told
+            reason = str(error)
+            if isinstance(error, OSError):
+                reason = f"{folder.path}: cannot be written ({error.strerror}); make room or mend it, and {AGAIN}"
             for entrant in entrants:
                 if folder.is_open(by_name[entrant.name]) and entrant.name not in folder.left_open:
-                    failed(entrant.name, str(error))
+                    failed(entrant.name, reason)
             continue
         if signal:
             return signal

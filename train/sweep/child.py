@@ -82,7 +82,9 @@ class Child:
         lines = [line for line in text.splitlines() if line.strip()]
         if errors := [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]:
             return errors[-1]
-        return f"exit status {status}: {lines[-1] if lines else 'it has said nothing'}; see {self._log}"
+        if not lines:  # a full disk takes the last words, too
+            return f"exit status {status}, and it has said nothing; is there room for {self._log}? If so, {AGAIN}"
+        return f"exit status {status}: {lines[-1]}; see {self._log}"
 
 
 def stop(children: Iterable[Child], seconds: float = 30) -> None:

@@ -94,7 +94,8 @@ def test_who_does_not_end_is_ended_after_one_deadline_for_all(folder: SweepFolde
     ("text", "status", "reason"),
     [
         ("sys.exit('error: the loss is nan')", "failed", "the loss is nan"),
-        ("sys.exit(2)", "failed", "exit status 2: it has said nothing; see "),
+        ("print(1); sys.exit(2)", "failed", "exit status 2: 1; see "),
+        ("sys.exit(2)", "unfinished", "exit status 2, and it has said nothing; is there room for "),
         (f"sys.exit('error: no room; {AGAIN}')", "unfinished", "no room; "),
         ("os.kill(os.getpid(), 9)", "unfinished", "ended by SIGKILL"),
         ("sys.exit(143)", "unfinished", "stopped by somebody else"),

@@ -26,7 +26,7 @@ from train.devices import make_mesh
 from train.errors import UserError
 from train.evaluate import evaluate_run
 from train.records import METRICS, RESULT, read_metrics
-from train.run import RunFolder
+from train.run import MetricsLog, RunFolder
 from train.sweep import by_vmap, together, traced
 from train.sweep.figures import collect
 from train.sweep.folder import InterruptedSweep, SweepFolder
@@ -331,6 +331,24 @@ def test_one_that_cannot_begin_leaves_the_others_alone(config: ConfigDict, tmp_p
     assert any(line.startswith(f"seed=1: unfinished: {busy}: another process writes there") for line in lines)
     with pytest.raises(UserError, match=r"1 of 3 runs have no end \(seed=1: .*another process writes there"):
         folder.check_ends(every, [])
+
+
+def test_a_full_disk_leaves_runs_open(config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.train.epochs = 1.0
+
+    def full(log: MetricsLog, record: dict[str, Any]) -> None:
+        raise OSError(28, "No space left on device")  # the system names no file
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsLog, "write", full)
+        folder, every, lines = swept(config, grid(seed=(0, 1)), tmp_path)
+    assert lines[-1] == (
+        f"seed=1: unfinished: {tmp_path}: cannot be written (No space left on device); make room or mend it, and run "
+        "the same command again"
+    )
+    assert [folder.outcome(trial).status for trial in every] == ["unfinished"] * 2
+    swept(config, grid(seed=(0, 1)), tmp_path)
+    assert [folder.outcome(trial).status for trial in every] == ["finished"] * 2
 
 
 def test_a_folder_that_another_process_writes_into_is_waited_for(config: ConfigDict, tmp_path: Path) -> None:
