@@ -243,7 +243,7 @@ class Checkpoints:
                 self._manager.reload()
                 print(f"{error.reason}; it lies in {damaged} now", flush=True)
                 if self.latest() is None:
-                    raise UserError(f"{self.path}: there is no other; the same command begins again") from error
+                    raise UserError(f"{self.path}: there is no other; {AGAIN}, which begins anew") from error
         return None
 
     def restore_network(self, step: int, like: PyTree) -> PyTree:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CHECKOUT, Command
+from tests.train.data.test_folder import photo
 from train.run import RunFolder
 
 OneLine = Callable[..., str]
@@ -139,3 +140,20 @@ def test_the_cache_of_programs_can_be_moved_and_switched_off(command: Command, t
     process = command("train", *flags, f"--workdir={tmp_path}/2", "--compilation_cache=")
     assert process.returncode == 0, process.stderr
     assert len(list((tmp_path / "cache").iterdir())) == count
+
+
+def test_workers_leave_no_word_behind_an_error(one_line_error: OneLine, tmp_path: Path) -> None:
+    for index in range(20):
+        photo(tmp_path / "photos" / "ab"[index % 2] / f"{index}.jpg", index)
+    line = one_line_error(
+        "train",
+        f"--config.dataset.source=folder:{tmp_path / 'photos'}",
+        "--config.dataset.workers=2",
+        "--config.train.batch_size=8",
+        "--config.train.epochs=100",
+        "--config.model.name=mlp",
+        "--config.model.hidden=(16,)",
+        "--config.schedule.learning_rate=1e9",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert "not finite are now hidden1.bias" in line

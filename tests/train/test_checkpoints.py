@@ -127,7 +127,7 @@ def test_where_none_can_be_read_a_line_says_so_and_the_run_begins_again(run: tup
     folder, config = run
     for checkpoint in (folder / "checkpoints").glob("[0-9]*"):
         flip(data_files(checkpoint, "network")[-1], 0.5)
-    with pytest.raises(UserError, match="there is no other; the same command begins again"):
+    with pytest.raises(UserError, match="there is no other; run the same command again, which begins anew"):
         loop.train(fresh(config), folder)
     loop.train(fresh(config), folder)
     assert (folder / RESULT).exists()

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+import PIL
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from train.data.boxes import ChooseBox, middle_box, scaled_sides
@@ -21,6 +22,8 @@ except ImportError:  # no wheel for this machine
     simplejpeg = None
 
 FORMATS = ("JPEG", "PNG", "WEBP")
+# Whose word it is that a file can be decoded.
+DECODERS = f"Pillow {PIL.__version__}, simplejpeg {simplejpeg and simplejpeg.__version__}"
 
 # Exif's orientation (tag 0x0112, values of the TIFF 6.0 specification) as what undoes it.
 _TURNS = {

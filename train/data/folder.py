@@ -3,13 +3,13 @@
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from train.data import decode
 from train.data.photos import Photos
+from train.data.seen import Look, looked_at
 from train.data.source import Source
 from train.errors import AGAIN, UserError
 
@@ -26,19 +26,19 @@ _SHOWN = 5
 
 
 class _Files:
-    """Photo files as records."""
+    """Photo files as records; names are paths from the root."""
 
-    def __init__(self, root: Path, paths: Sequence[Path], labels: Sequence[int], digests: Sequence[bytes]) -> None:
-        self._root, self._paths, self._digests = root, tuple(paths), tuple(digests)
+    def __init__(self, root: Path, names: Sequence[str], labels: Sequence[int], digests: Sequence[str]) -> None:
+        self._root, self._names, self._digests = root, tuple(names), tuple(digests)
         self.labels = np.asarray(labels, np.int32)
-        self.fingerprint = hashlib.sha256(self.labels.tobytes() + b"".join(digests)).hexdigest()
+        self.fingerprint = hashlib.sha256(self.labels.tobytes() + bytes.fromhex("".join(digests))).hexdigest()
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._names)
 
     def read(self, indices: Sequence[int]) -> list[tuple[bytes, int]]:
         try:
-            return [(self._paths[index].read_bytes(), int(self.labels[index])) for index in indices]
+            return [((self._root / self._names[index]).read_bytes(), int(self.labels[index])) for index in indices]
         except OSError as error:
             raise UserError(
                 f"{error.filename}: cannot be read ({error.strerror}); it was there when the run began: put it back, "
@@ -46,13 +46,13 @@ class _Files:
             ) from (error)
 
     def name(self, index: int) -> str:
-        return str(self._paths[index])
+        return str(self._root / self._names[index])
 
     def id(self, index: int) -> str:
-        return self._paths[index].relative_to(self._root).as_posix()
+        return self._names[index]
 
     def digest(self, index: int) -> str:
-        return self._digests[index].hex()
+        return self._digests[index]
 
 
 def read(root: Path, *, skip_bad_images: bool) -> Source:
@@ -78,14 +78,18 @@ def read(root: Path, *, skip_bad_images: bool) -> Source:
     names = tuple(folder.name for folder in classes["train"])
     for split, class_folders in classes.items():
         _hold_against(root, names, {folder.name for folder in class_folders}, folders[split])
-    splits, bad = {}, []
+    files = {
+        split: [(name, label) for label, folder in enumerate(class_folders) for name in _files(folder, root)]
+        for split, class_folders in classes.items()
+    }
     for split, class_folders in classes.items():
-        files = [(path, label) for label, folder in enumerate(class_folders) for path in _files(folder)]
-        _hold_a_file_each(class_folders, {label for _, label in files}, "")
-        with ThreadPoolExecutor() as threads:  # Pillow decodes outside Python's lock
-            looked_at = list(threads.map(lambda file: _look_at(file[0], root), files))
-        bad += [f"{path}: {why}" for (path, _), (_, why) in zip(files, looked_at, strict=True) if why]
-        good = [(*file, digest) for file, (digest, why) in zip(files, looked_at, strict=True) if not why]
+        _hold_a_file_each(class_folders, {label for _, label in files[split]}, "")
+    every = [name for some in files.values() for name, _ in some]
+    seen = dict(zip(every, looked_at(root, every, lambda name: _look_at(root / name, root)), strict=True))
+    bad = [f"{root / name}: {look.bad}" for name, look in seen.items() if look.bad]
+    splits = {}
+    for split, class_folders in classes.items():
+        good = [(name, label, seen[name].digest) for name, label in files[split] if not seen[name].bad]
         if skip_bad_images:
             _hold_a_file_each(class_folders, {label for _, label, _ in good}, " that can be used")
         if good:
@@ -155,27 +159,29 @@ def _hold_a_file_each(class_folders: Sequence[Path], labels: set[int], which: st
             raise UserError(f"{folder}: this class folder holds no image{which}; add some, or take the folder away")
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path, root: Path) -> Iterator[str]:
+    """Yield the names of a class's files, from the root."""
+
     def refuse(error: OSError) -> None:  # left alone, os.walk passes over what it cannot enter
         raise UserError(f"{error.filename}: cannot be read ({error.strerror}); make it readable, or take it away")
 
     for below, folders, files in os.walk(folder, onerror=refuse):
         folders.sort()
+        place = Path(below).relative_to(root).as_posix()
         for name in sorted(files + [name for name in folders if Path(below, name).is_symlink()]):
             if not name.startswith(".") and name.lower() not in _NOT_PHOTOS:
-                yield Path(below, name)
+                yield f"{place}/{name}"
 
 
-def _look_at(path: Path, root: Path) -> tuple[bytes, str | None]:
-    """Return the SHA-256 of a file, and why it cannot be used, if so."""
+def _look_at(path: Path, root: Path) -> Look:
     try:
         if not path.resolve().is_relative_to(root):
-            return b"", f"is a link, or below one, out of {root}"
+            return Look("", f"is a link, or below one, out of {root}")
         if not path.is_file():
-            return b"", "is no file"
+            return Look("", "is no file")
         data = path.read_bytes()
     except RuntimeError:  # of resolve
-        return b"", "is a link in a circle"
+        return Look("", "is a link in a circle")
     except OSError as error:
-        return b"", f"cannot be read ({error.strerror})"
-    return hashlib.sha256(data).digest(), decode.check(data)
+        return Look("", f"cannot be read ({error.strerror})")
+    return Look(hashlib.sha256(data).hexdigest(), decode.check(data))

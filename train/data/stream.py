@@ -136,10 +136,12 @@ def stream(make: Callable[[int], _Batch], first: int, last: int, workers: int) -
         batches = iter(numbers.to_iter_dataset(options).mp_prefetch(workers_of, _end_with_parent))
     else:
         batches = iter(numbers.to_iter_dataset(grain.ReadOptions(threads, prefetch_buffer_size=threads + 1)))
+    # Copies, for batches of workers lie in memory shared with them, which is freed with the original.
+    copies = (jax.tree.map(np.array, batch) for batch in batches)
     try:
-        # Copies, for batches of workers lie in memory shared with them, which is freed with the original.
-        yield (jax.tree.map(np.array, batch) for batch in batches) if workers else batches
+        yield copies if workers else batches
     finally:
+        copies.close()  # whoever is left with it after an error, does not hold the iterator
         batches.close()
         if workers:  # the iterator, a cycle, holds the last batches in that memory
             del batches

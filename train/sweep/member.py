@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from train import network
 from train.checkpoints import Checkpoints, load_network, network_of
 from train.data.roles import Dataset, Images
+from train.errors import AGAIN, UserError
 from train.meter import Meter
 from train.report import files as report
 from train.run import METRICS, MetricsLog, RunFolder, lock, metrics_line, read_metrics, result_of
@@ -78,11 +79,17 @@ class Member:
         self.last_validation: dict[str, Any] | None = None
 
     def begin(self, initial: State) -> None:
-        """Take the state before the first step, or that of the last checkpoint."""
+        """Take the state before the first step, or that of the last checkpoint.
+
+        Raises:
+          UserError: it is damaged, and has been put aside.
+        """
         progress: dict[str, Any] = {"seconds": 0.0, "sums": None}
         self.state = initial
-        if self.first:
-            self.state, progress = self._checkpoints.restore(self.first, initial)
+        if newest := self._checkpoints.restore_newest(initial):
+            step, self.state, progress = newest
+            if step != self.first:
+                raise UserError(f"{self.path}: goes on from step {step:,}, the others from {self.first:,}; {AGAIN}")
         self._seconds_before, self._began = progress["seconds"], time.perf_counter()
         self._meter = Meter(self.config.train.batch_size, progress["sums"])
 

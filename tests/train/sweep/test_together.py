@@ -17,13 +17,14 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.conftest import fresh
+from tests.train.test_checkpoints import data_files, flip
 from train import loop, settings
 from train.checkpoints import load_network
 from train.data import dataset
 from train.devices import make_mesh
 from train.errors import UserError
 from train.evaluate import evaluate_run
-from train.run import METRICS, RunFolder, lock, read_metrics
+from train.run import METRICS, RESULT, RunFolder, lock, read_metrics
 from train.sweep import by_vmap, together, traced
 from train.sweep.figures import collect
 from train.sweep.folder import InterruptedSweep, SweepFolder
@@ -235,6 +236,23 @@ def test_a_signal_that_comes_late_in_a_step_is_heeded_after_the_next(
     with pytest.raises(InterruptedSweep):
         by_vmap.run(folder, config, every, lambda line: None)
     assert (folder.run(every[0]) / "checkpoints" / "2").is_dir()
+
+
+def test_a_damaged_checkpoint_costs_that_run_a_launch_more(config: ConfigDict, tmp_path: Path) -> None:
+    config.checkpoint.keep = 2
+    folder, every, _ = swept(config, grid(seed=(0, 1)), tmp_path / "sweep")
+    for trial in every:
+        (folder.run(trial) / RESULT).unlink()
+    last = max((folder.run(every[0]) / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    flip(data_files(last, "network")[-1], 0.5)
+    lines = list[str]()
+    by_vmap.run(folder, config, every, lines.append)
+    assert [folder.outcome(trial).status for trial in every] == ["unfinished", "finished"]
+    assert f"goes on from step 41, the others from {last.name}; run the same command again" in lines[-1]
+    assert (folder.run(every[0]) / "damaged" / last.name).is_dir()
+    by_vmap.run(SweepFolder.create(folder.path, config), config, every, lines.append)
+    loop.train(config_of(config, every[0]), tmp_path / "alone")
+    same(folder.run(every[0]), tmp_path / "alone")
 
 
 def test_a_folder_holds_one_sweep(config: ConfigDict, tmp_path: Path) -> None:
