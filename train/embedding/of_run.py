@@ -159,8 +159,7 @@ def embed(run: RunFolder, options: Options, say: Callable[[str], None] = lambda 
     index = np.sort(np.random.default_rng(options.seed).permutation(test.images.total)[: options.points])
     if len(index) < LEAST_POINTS:
         raise UserError(
-            f"{source}: has {len(index)} {test.split} images, and a map takes {LEAST_POINTS} or more; name a "
-            "--source that has them"
+            f"{source}: has {len(index)} images, and a map takes {LEAST_POINTS} or more; name a --source that has them"
         )
     perplexity = None
     if "tsne" in methods:

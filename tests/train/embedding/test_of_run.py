@@ -177,7 +177,7 @@ def test_what_cannot_be_mapped(run: RunFolder) -> None:
         with pytest.raises(UserError, match=re.escape(message)):
             of_run.embed(run, options)
     np.savez(run.path / "two.npz", image=np.zeros((2, 8, 8), np.uint8), label=[0, 1])
-    with pytest.raises(UserError, match=r"two\.npz: has 2 train images, and a map takes 3 or more; name a --source"):
+    with pytest.raises(UserError, match=r"two\.npz: has 2 images, and a map takes 3 or more; name a --source"):
         of_run.embed(run, Options(source=f"npz:{run.path / 'two.npz'}"))
     shutil.rmtree(run.path / "checkpoints")
     (run.path / "checkpoints").mkdir()

@@ -142,7 +142,7 @@ def test_counters_are_not_read_and_other_integers_refused(save: Save) -> None:
     assert [each.name for each in open_weights(save(counter)).ignored] == ["1.num_batches_tracked"]
     for dtype in (np.int8, np.bool_):
         line = refused(save({"fc.weight": WHOLE.astype(dtype)}))
-        assert line == f"fc.weight holds {np.dtype(dtype)}; weights are read as floating-point numbers"
+        assert line == f"fc.weight holds {np.dtype(dtype)}; save it as floating-point numbers"
 
 
 def test_tensors_share_a_storage(tmp_path: Path) -> None:
