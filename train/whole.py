@@ -95,24 +95,6 @@ def make_folder(path: Path) -> None:
         raise cannot_be_made(path, error) from error
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, if it is not there.
-
-    Raises:
-      UserError: something else is there, or it cannot be made.
-    """
-    try:
-        if path.is_symlink() and not path.exists():  # perhaps to a disk that is not mounted
-            raise UserError(
-                f"{path}: is a link to {path.readlink()}, which is not there; make that folder, and {AGAIN}"
-            )
-        if path.exists() and not path.is_dir():
-            raise UserError(f"{path}: is no folder; choose another")
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_be_made(path, error) from error
-
-
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
     """Make the folder if need be, and keep other launches out of it; a killed one leaves no lock behind.
