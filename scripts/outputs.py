@@ -23,7 +23,8 @@ def file(path: str) -> Path:
         target = target.resolve()
     folder = target.absolute().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"--output={path}: there is no folder {target.parent} that can be written to; name another")
+        where = Path(path).parent
+        raise UserError(f"--output={path}: there is no folder {where} that can be written to; name another")
     return target
 
 

@@ -78,8 +78,8 @@ def said(path: Path, data: bytes) -> _Said:
 
 
 def _is_of(kind: Any, value: Any) -> bool:
-    if kind in (int, float):  # whole numbers may have any number of digits, of which 20 are too many
-        return not isinstance(value, bool) and isinstance(value, int | kind) and abs(value) < 2**63
+    if isinstance(value, int) and kind in (int, float):  # written, it may have any number of digits: 20 are too many
+        return not isinstance(value, bool) and abs(value) < 2**63
     return isinstance(value, kind)
 
 

@@ -30,8 +30,11 @@ OneLine = Callable[..., str]
         (["--workdirs=x"], "Unknown command line flag 'workdirs'. Did you mean: workdir ?"),
         (["stray"], "stray: flags start with two hyphens (--name=value)"),
         ([], "--workdir=FOLDER is missing"),
-        (["--workdir=/dev/null/a\nrun"], "/dev/null/a run: cannot be written (Not a directory); choose another folder"),
-        (["--workdir=~no such user/run"], "~: Could not determine home directory.; make room or mend it"),
+        (
+            ["--workdir=/dev/null/a\nrun"],
+            r"/dev/null/a\nrun: cannot be written (Not a directory); choose another folder",
+        ),
+        (["--workdir=~no such user/run"], "~: Could not determine home directory.; write the path out"),
         (["--preview=p.jpg"], "--preview=p.jpg: must end in .png"),
         (["--preview=/nowhere/p.png"], "/nowhere/p.png: No such file or directory"),
     ],

@@ -139,7 +139,7 @@ def test_what_a_killed_one_has_left_goes_and_what_another_makes_stays(photos: Pa
     (draft / "train.pixels").write_bytes(b"half")
     held = os.open(draft, os.O_RDONLY)
     fcntl.flock(held, fcntl.LOCK_EX)
-    with pytest.raises(UserError, match="another process is making it"):
+    with pytest.raises(UserError, match="another process writes there"):
         make(photos, tmp_path / "cache")
     assert (draft / "train.pixels").read_bytes() == b"half"
     os.close(held)

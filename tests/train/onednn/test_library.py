@@ -30,10 +30,10 @@ def run() -> subprocess.CompletedProcess[str]:
 def test_they_are_built_once_and_again_when_damaged(cache: Path) -> None:
     first = run()
     assert first.stdout in ("float32\n", "bfloat16 float32\n"), first.stderr
-    (built,) = cache.iterdir()
+    (built,) = cache.glob("*.so")
     made = built.stat().st_mtime_ns
     assert run().stdout == first.stdout
-    assert [(file, file.stat().st_mtime_ns) for file in cache.iterdir()] == [(built, made)]
+    assert [(file, file.stat().st_mtime_ns) for file in cache.glob("*.so")] == [(built, made)]
     built.unlink()
     built.write_bytes(b"cut off")
     again = run()
@@ -69,7 +69,7 @@ def test_where_they_cannot_be_built_one_line_says_why(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("The extra onednn cannot be used")
     assert why in line
-    assert not cache.exists() or not list(cache.iterdir())
+    assert not cache.exists() or {file.name for file in cache.iterdir()} <= {".lock"}
 
 
 def test_where_the_folder_cannot_be_made(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
