@@ -15,6 +15,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,7 +54,11 @@ class Running:
     """
 
     def __init__(self, name: str, *flags: str, largest: int | None = None) -> None:
-        self._said = [Path(f"/tmp/attack-{os.getpid()}-{time.monotonic_ns()}.{stream}") for stream in ("out", "err")]
+        self._said = []
+        for _ in ("output", "errors"):
+            descriptor, path = tempfile.mkstemp()
+            os.close(descriptor)
+            self._said.append(Path(path))
         sys.stdout.flush()
         self.pid = os.fork()
         if self.pid == 0:
