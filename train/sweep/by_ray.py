@@ -10,6 +10,8 @@ import importlib.util
 import logging
 import math
 import os
+import shlex
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -98,7 +100,9 @@ def run(
     with Signals() as signals, tempfile.TemporaryDirectory(prefix="ray") as scratch:
         here: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         here["num_cpus"] = max(cores(), jobs)
-        found = {"env_vars": {"PYTHONPATH": python_path()}}
+        found: dict[str, Any] = {"env_vars": {"PYTHONPATH": python_path()}}
+        if address is None:
+            found["py_executable"] = shlex.quote(sys.executable)  # Ray gives it to a shell, as it is
         try:
             ray.init(
                 **(here if address is None else {"address": address}),
