@@ -34,7 +34,8 @@ def get_config() -> ConfigDict:
 
     config.dataset = dataset = ConfigDict()
     # digits, idx:FOLDER, npz:FILE (or npz:PREFIX of _train.npz, _val.npz, _test.npz), folder:ROOT of class folders
-    # (or of train/, val/, test/ with class folders), tfds:NAME[/CONFIG][:VERSION], features:DIR (of scripts.extract)
+    # (or of train/, val/, test/ with class folders), tfds:NAME[/CONFIG][:VERSION], cache:FOLDER (of scripts.prepare),
+    # features:FOLDER (of scripts.extract)
     dataset.source = "digits"
     dataset.data_dir = placeholder(str)  # tfds: folder of prepared sets; else TFDS_DATA_DIR or ~/tensorflow_datasets
     dataset.skip_bad_images = False  # folder: leave files out that cannot be used, instead of stopping

@@ -183,7 +183,7 @@ plt.show()
 # ## 6. Photos
 #
 # The same with AlexNet and Tiny ImageNet: twenty of ImageNet's classes, 64x64 pixels, scaled to 96. Where
-# `runs/tiny_imagenet` is there (the README's command makes it in 25 minutes), that network is looked into; otherwise
+# `runs/tiny_imagenet` is there (the README's command makes it in 40 minutes), that network is looked into; otherwise
 # one that has seen five classes for a short while.
 
 # %%

@@ -12,10 +12,10 @@ scripts.train, and the bare step), run (scripts.train with its evaluations and c
 all convolutions frozen, and one that fine-tunes), stored (training on stored activations of the last hidden stage, and
 with that stage frozen), extraction (storing these, and inference alone), evaluation (of all training images, and its
 step alone); the last four on random weights. sweep (steps of 32 runs together, and of one) and sweep_command
-(scripts.sweep over 8 seeds, and scripts.train for each). accuracy (--peer=torch, and lenet5_mnist_fast) trains LeNet-5
-on MNIST from the start of the process to the test figure, beside a PyTorch script. input (--peer=torch or tensorflow,
-and a config of photos) reads 1,000 photos into batches of random crops, from files and decoded before, beside a
-DataLoader or tf.data. Leave the machine alone meanwhile.
+(scripts.sweep over 8 seeds, and scripts.train for each). tsne (maps of the test images' pixels, and openTSNE called
+directly). accuracy (--peer=torch, and lenet5_mnist_fast) trains LeNet-5 on MNIST from the start of the process to the
+test figure, beside a PyTorch script. input (--peer=torch or tensorflow, and a config of photos) reads 1,000 photos into
+batches of random crops, from files and decoded before, beside a DataLoader or tf.data. Leave the machine alone.
 """
 
 if not __package__:

@@ -7,7 +7,7 @@ from typing import Any
 
 from train.errors import UserError
 from train.run import to_json
-from train.whole import write_whole
+from train.whole import is_device, write_whole
 
 
 def file(path: str) -> Path:
@@ -19,9 +19,12 @@ def file(path: str) -> Path:
     target = Path(path).expanduser()
     if target.is_dir():
         raise UserError(f"--output={path}: is a folder; name a file")
-    if target.is_file() or not target.exists():  # of a link, the target is replaced; a device stays
-        target = target.resolve()
-    folder = target.absolute().parent
+    if is_device(target) or is_device(target.resolve()):  # it stays
+        if not os.access(target, os.W_OK):
+            raise UserError(f"--output={path}: cannot be written to; name another")
+        return target if is_device(target) else target.resolve()
+    target = target.resolve()  # of a link, the target is replaced
+    folder = target.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         where = Path(path).parent
         raise UserError(f"--output={path}: there is no folder {where} that can be written to; name another")
@@ -44,9 +47,11 @@ def picture(path: str) -> Path:
     Raises:
       UserError: it is neither PNG nor SVG, or cannot be written there.
     """
-    if Path(path).suffix.lower() not in (".png", ".svg"):
-        raise UserError(f"{path}: must end in .png or .svg")
-    return file(path)
+    target = file(path)
+    for each in (Path(path), target):  # where it is a link
+        if each.suffix.lower() not in (".png", ".svg"):
+            raise UserError(f"{each}: must end in .png or .svg")
+    return target
 
 
 def folder(path: str) -> Path:

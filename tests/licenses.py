@@ -39,7 +39,7 @@ None has a licence that forbids use beside Apache-2.0, or asks the same licence 
 SSPL, non-commercial). MPL-2.0 asks that changes of its own files be published. Wheels also hold libraries of others
 (libjpeg-turbo, OpenBLAS, HDF5 and the like); their licences lie in each package's `.dist-info`.
 
-Not in the list, for the tests install none of it:
+Not in the list, for none of it is a package of the lock:
 
 - `[cuda]` brings NVIDIA's CUDA, cuDNN and NCCL, `[tpu]` brings Google's libtpu: closed, under terms of their own, as
   are the CUDA libraries that some indices bring with PyTorch (`[bench]`).

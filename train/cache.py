@@ -1,7 +1,5 @@
 """What is kept between processes: compiled programs."""
 
-import contextlib
-import fcntl
 import math
 import os
 import shutil
@@ -11,6 +9,8 @@ from pathlib import Path
 
 import jax
 from jax._src import lru_cache  # nothing public has what is wanted here; tests tell when it is another
+
+from train.whole import write_whole
 
 # Bytes that must be free, or it is not tried: programs of large networks take some megabytes each.
 _ROOM = 2**26
@@ -33,12 +33,14 @@ def use_compilation_cache(folder: str | None) -> None:
             folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
         if folder is None:
             folder = str(user_folder() / "xla")
-        folder = folder and str(Path(folder).expanduser())
-        if folder:
+        if folder and not _is_remote(folder):
+            folder = str(Path(folder).expanduser())
             _check(Path(folder))
     except (OSError, RuntimeError) as error:  # the latter: there is no home
         print(f"Compiled programs are not kept, so that starts take longer: {error}", file=sys.stderr)
         shortest = math.inf  # those that are there are read
+        if folder and folder.startswith("~"):  # of nobody: jax would make a folder of that name
+            folder = ""
     jax.config.update("jax_enable_compilation_cache", bool(folder))
     if folder:
         jax.config.update("jax_compilation_cache_dir", folder)
@@ -46,6 +48,10 @@ def use_compilation_cache(folder: str | None) -> None:
         lru_cache.LRUCache.put = _put_whole  # type: ignore[assignment,method-assign]
         # Of a disk that fills meanwhile, it would say so program by program.
         warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache", UserWarning)
+
+
+def _is_remote(folder: str) -> bool:
+    return "://" in folder
 
 
 def _check(folder: Path) -> None:
@@ -66,21 +72,7 @@ def _put_whole(cache: lru_cache.LRUCache, key: str, value: bytes) -> None:
     jax writes it in place, and not again where there is one: of a process that was killed meanwhile, or met a full
     disk, half an entry would stay for ever, and a warning at every start.
     """
-    if cache.eviction_enabled or "://" in str(cache.path):  # entries have companions, or no locks
+    if cache.eviction_enabled or _is_remote(str(cache.path)):  # entries have companions; or there are no drafts
         _PUT_IN_PLACE(cache, key, value)
-        return
-    place = Path(str(cache.path)) / f"{key}-cache"
-    draft = place.with_name(f".{place.name}.draft")
-    with draft.open("ab") as file:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        if not (draft.exists() and os.path.samestat(draft.stat(), os.fstat(file.fileno()))):
-            return  # another process, which wrote the same, has put it in its place
-        try:
-            file.truncate(0)  # of one that was killed
-            file.write(value)
-            file.flush()
-            draft.replace(place)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
+    else:
+        write_whole(Path(str(cache.path)) / f"{key}-cache", value)

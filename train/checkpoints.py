@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from train import devices, hosts, network
-from train.errors import AGAIN, NotFiniteError, UserError, reason
+from train.errors import AGAIN, NotFiniteError, UserError, of_this_machine, reason
 from train.integrity import hold_size, not_finite, sealed, unsealed
 from train.network import PyTree
 from train.run import RunFolder
@@ -185,11 +185,8 @@ class Checkpoints:
         network = jax.device_put({"params": params, "stats": stats, "ema": {}}, jax.devices("cpu")[0])
         try:
             self._look_for_room(network)
-            items = {
-                "network": ocp.args.StandardSave(network),
-                "progress": ocp.args.JsonSave(sealed({}, network=network)),
-            }
-            self._manager.save(0, args=ocp.args.Composite(**items))
+            progress = ocp.args.JsonSave(sealed({}, network=network))
+            self._manager.save(0, args=ocp.args.Composite(network=ocp.args.StandardSave(network), progress=progress))
         except Exception as error:  # as in `save`
             raise self._cannot_write(error) from error
 
@@ -308,12 +305,11 @@ class Checkpoints:
                 hold_size(args.item, self.path / str(step))
             restored = self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore(), **items))
             progress = unsealed(restored.progress, {name: restored[name] for name in items})
-        except (MemoryError, jax.errors.JaxRuntimeError) as error:  # of this machine, and not of what lies there
-            raise UserError(
-                f"{self.path / str(step)}: there is no room to read it here ({reason(error)}); end other programs, "
-                f"and {AGAIN}"
-            ) from error
         except Exception as error:  # whatever a damaged file makes Orbax and tensorstore raise
+            if of_this_machine(error):
+                raise UserError(
+                    f"{self.path / str(step)}: cannot be read here ({reason(error)}); make room or mend it, and {AGAIN}"
+                ) from error
             raise _Unreadable(f"{self.path / str(step)}: the checkpoint cannot be read ({reason(error)})") from error
         if bad := not_finite(restored.network):
             raise _Unreadable(f"{self.path / str(step)}: the checkpoint is of no use (not finite are {bad})")
@@ -327,9 +323,11 @@ class Checkpoints:
     ) -> None:
         if error and hosts.count() > 1 and not isinstance(error, InterruptedRun):
             return  # this process leaves (`hosts.leave`); to close, it would wait for the others
-        # After an error only the first one matters: what then fails in the background is its consequence.
-        with contextlib.suppress(*((Exception,) if error else ())):
+        try:
             self._manager.close()
+        except Exception as last:
+            if error is None:  # else it is a consequence
+                raise self._cannot_write(last) from last
         if self._read_only or not hosts.writes():
             return
         for unfinished in self.path.glob("*.orbax-checkpoint-tmp"):

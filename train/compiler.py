@@ -55,8 +55,8 @@ def loaded(
     library.parent.mkdir(parents=True, exist_ok=True)
     draft = library.with_name(".draft.so")
     with (library.parent / ".lock").open("a") as lock:
-        # Several processes may want it at once: one builds. Its compiler has the lock too, for it ends by itself where
-        # the process is killed, and until then writes the draft.
+        # Several processes may want it at once: one builds. Its compiler has the lock too, for it lives on where the
+        # process is killed, and writes the draft until it ends.
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(lock, fcntl.LOCK_EX)
         if not library.exists():

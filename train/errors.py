@@ -1,6 +1,7 @@
 """What a user can mend."""
 
 import difflib
+import errno
 import os
 import re
 from collections.abc import Iterable
@@ -19,6 +20,10 @@ class UserError(Exception):
 AGAIN = "run the same command again"
 
 
+# No memory, too many open files, no permission, a network file system that has lost its place.
+_OF_THE_MOMENT = {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT}
+
+
 class NotFiniteError(Exception):
     """A number that training depends on has become infinite or NaN; the message names it and the step."""
 
@@ -31,11 +36,23 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 def reason(error: Exception) -> str:
     """Return the system's words for what tensorstore reports in a thousand characters, or else the first line."""
-    if code := re.search(r"os_error_code='(\d+)'", str(error)):
-        return os.strerror(int(code[1]))
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if code := _system_code(error):
+        return os.strerror(code)
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def of_this_machine(error: Exception) -> bool:
+    """Whether an error in reading is of the machine and the moment, and not of what lies there."""
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):  # the latter: of a device's memory
+        return True
+    return _system_code(error) in _OF_THE_MOMENT
+
+
+def _system_code(error: Exception) -> int | None:
+    """Return the system's number of an error (errno), its own or the one that tensorstore tells in its text."""
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        return int(code[1])
+    return error.errno if isinstance(error, OSError) else None
 
 
 def in_one_line(error: Exception) -> str | None:

@@ -18,9 +18,14 @@ def content(path: Path) -> bytes:
     """
     if (size := path.stat().st_size) <= _MOST // 4:
         data = path.read_bytes()
-        if len(data) + _OF_A_VALUE * sum(map(data.count, (b"[", b"{", b","))) <= _MOST:
+        if fits(data):
             return data
     raise ValueError(f"it has {size:,} bytes, and takes too much memory")
+
+
+def fits(data: bytes) -> bool:
+    """Whether what is written may be read again: what it holds takes no more than 2 GB."""
+    return len(data) <= _MOST // 4 and len(data) + _OF_A_VALUE * sum(map(data.count, (b"[", b"{", b","))) <= _MOST
 
 
 def read(path: Path) -> Any:

@@ -3,8 +3,7 @@
 A run folder may be somebody else's. What is there is looked at when it is read; what is not, when it is asked for.
 """
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,7 +33,12 @@ _KINDS: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("started", "command_line", "python", "platform"), str),
         **dict.fromkeys(("data.source", "data.fingerprint"), str | None),  # None of imported weights
         **{f"weights.{name}": str for name in ("file", "sha256", "preprocessing", "class_names")},
-        **dict.fromkeys(("data.skipped", "devices", "resumed", "weights.new_layers"), list),
+        "weights.published": str | None,
+        "weights.proof": dict | None,
+        "weights.proof.relative": float,
+        "weights.proof.images": int,
+        **dict.fromkeys(("data.skipped", "devices", "resumed", "weights.new_layers", "weights.proof.of"), list),
+        **dict.fromkeys(("weights.new_layers.*", "weights.proof.of.*"), str),
         "data.counts.*": int,
         "git": dict | None,
         "cpus": int,
@@ -57,13 +61,12 @@ class _Said(dict[str, Any]):
         raise _Unsaid(f"{self._path}: does not say {key!r}; it is damaged, or of another version of oldmasters")
 
 
-def said(path: Path, data: bytes) -> _Said:
-    """Return a JSON object whose values are of the kinds that a run writes.
+def said(path: Path, values: Any) -> _Said:
+    """Return what a file holds: a JSON object whose values are of the kinds that a run writes.
 
     Raises:
       ValueError: it is something else.
     """
-    values = json_file.parsed(data)
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")
     for key, kind in _KINDS[path.name].items():
@@ -71,10 +74,17 @@ def said(path: Path, data: bytes) -> _Said:
         inside: Any = values
         for name in outer:
             inside = inside.get(name) if isinstance(inside, dict) else None
-        for name in (inside if last == "*" else {last} & inside.keys()) if isinstance(inside, dict) else ():
-            if not _is_of(kind, inside[name]):
-                raise ValueError(f"its {key} is {str(inside[name])[:100]!r}")
+        for value in _named(last, inside):
+            if not _is_of(kind, value):
+                raise ValueError(f"its {key} is {str(value)[:100]!r}")
     return _with_path(path, values)
+
+
+def _named(name: str, inside: Any) -> Iterable[Any]:
+    """Return what stands under a name in an object, or under `*`, all that stands in an object or a list."""
+    if isinstance(inside, dict):
+        return inside.values() if name == "*" else (inside[key] for key in {name} & inside.keys())
+    return inside if isinstance(inside, list) and name == "*" else ()
 
 
 def _is_of(kind: Any, value: Any) -> bool:
@@ -100,13 +110,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            json_file.parsed(line)
+            values = json_file.parsed(line)
         except ValueError as error:
             if number < len(lines):
                 raise UserError(f"{path}, line {number}: is no JSON; mend it, or delete the line") from error
             break
         try:
-            record = said(path, line)
+            record = said(path, values)
             if strange := [key for key, value in record.items() if key not in _LINE and not _is_of(float, value)]:
                 raise ValueError(f"its {strange[0]} is no number")
             record["step"], record["split"]
@@ -116,13 +126,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def read_result(path: Path) -> dict[str, Any]:
-    """Return what a result.json says.
+def read_said(path: Path) -> dict[str, Any]:
+    """Return what a result.json or an environment.json says.
 
     Raises:
       UserError: it is no such file; or, when it is asked for something, does not say that.
     """
-    found: dict[str, Any] = read(path, partial(said, path))
+    found: dict[str, Any] = read(path, lambda data: said(path, json_file.parsed(data)))
     return found
 
 

@@ -12,7 +12,6 @@ import shutil
 import statistics
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,7 +20,7 @@ from ml_collections import ConfigDict
 
 from train import settings
 from train.errors import NotFiniteError, UserError
-from train.records import CONFIG, ENVIRONMENT, METRICS, RESULT, read, read_metrics, read_result, said
+from train.records import CONFIG, ENVIRONMENT, METRICS, RESULT, read, read_metrics, read_said
 from train.whole import cannot_be_made, draft_of, write_whole
 
 # Where torch is installed, tensorboardX would load it for the sake of a type: two seconds of every start. None in this
@@ -50,10 +49,10 @@ class RunFolder:
         if not (path / CONFIG).is_file():
             raise UserError(f"{path}: no run folder ({CONFIG} is missing); scripts.train --workdir={path} makes one")
         self.config = read(path / CONFIG, _complete)
-        self.environment: dict[str, Any] = read(path / ENVIRONMENT, partial(said, path / ENVIRONMENT))
+        self.environment: dict[str, Any] = read_said(path / ENVIRONMENT)
         self.result: dict[str, Any] | None = None
         if (path / RESULT).exists():
-            self.result = read_result(path / RESULT)
+            self.result = read_said(path / RESULT)
 
     @classmethod
     def create(cls, path: Path, config: ConfigDict, environment: dict[str, Any]) -> "RunFolder":

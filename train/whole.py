@@ -4,14 +4,20 @@ A process may be killed, and a disk full, at any moment. What stands under its n
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from train.errors import AGAIN, UserError
+
+
+class Taken(UserError):
+    """Another process has what is wanted."""
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -24,30 +30,72 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a file to write into, which takes its place when all is written; after an error there is nothing of it.
 
-    A link that stands there is replaced, and what it leads to is left alone: the folder may be somebody else's.
+    Of processes that write it at once, one comes after the other. A link that stands there is replaced, and what it
+    leads to is left alone: the folder may be somebody else's. A device is written into.
 
     Raises:
       OSError: it cannot be written; it names the file, and not the draft.
     """
-    # A device or a pipe, which no file may take the place of; /dev/stdout is a link to one.
-    if path.exists() and not path.is_file() and (not path.is_symlink() or path.parent == Path("/dev")):
+    if is_device(path):
         with path.open("wb") as file:
             yield file
         return
     draft = draft_of(path)
     try:
-        draft.unlink(missing_ok=True)
-        with draft.open("xb") as file:  # no link that somebody has laid there
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):  # where nothing can be written any more
-            draft.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # of a full disk, the system names nothing
+        with _empty(draft) as file:
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                draft.replace(path)
+            except BaseException:
+                with contextlib.suppress(OSError):  # where nothing can be written any more
+                    draft.unlink()
+                raise
+    except OSError as error:
+        if error.filename in (None, str(draft)):  # of a full disk, the system names nothing
             error.filename, error.filename2 = str(path), None
         raise
+
+
+def is_device(path: Path) -> bool:
+    """Whether this is a device or a pipe, which no file may replace, or a link of /dev's, as /dev/stdout is."""
+    if path.is_symlink():
+        return path.parent in (Path("/dev"), Path("/dev/fd")) and path.exists()
+    return path.exists() and not path.is_file()
+
+
+@contextlib.contextmanager
+def _empty(draft: Path) -> Iterator[BinaryIO]:
+    """Yield an empty file that no other process has, where there may be what one that was killed has left."""
+    while True:
+        try:
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENXIO):  # a link, or a pipe, that somebody has laid there
+                raise
+            draft.unlink(missing_ok=True)
+            continue
+        with os.fdopen(descriptor, "wb") as file:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            status = os.fstat(descriptor)
+            if not _leads_to(draft, status):  # another process has put it in its place
+                continue
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # it is somebody else's too
+                draft.unlink()
+                continue
+            os.ftruncate(descriptor, 0)
+            yield file
+            return
+
+
+def _leads_to(path: Path, status: os.stat_result) -> bool:
+    """Whether a path still leads to what was opened."""
+    try:
+        return os.path.samestat(path.stat(follow_symlinks=stat.S_ISDIR(status.st_mode)), status)
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager
@@ -66,8 +114,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
                 yield draft
                 draft.replace(path)
-            finally:
+            except BaseException:
                 shutil.rmtree(draft, ignore_errors=True)
+                raise
     except UserError as error:  # nobody has asked for a draft
         raise UserError(str(error).replace(str(draft), str(path))) from error
 
@@ -102,21 +151,26 @@ def lock(path: Path) -> Iterator[None]:
     If anything fails in the meantime, a folder that was made here and is still empty goes again.
 
     Raises:
-      UserError: another process has it, or it cannot be made; or links in it stand for folders.
+      Taken: another process has it.
+      UserError: it cannot be made; or links in it stand for folders.
     """
-    existed = path.is_dir()
-    make_folder(path)
+    taken = f"{path}: another process writes there; wait, and {AGAIN}, or choose another folder"
     with contextlib.ExitStack() as held:
-        try:
-            hold_no_links(path)
-            taken = f"{path}: another process writes there; wait, and {AGAIN}, or choose another folder"
-            held.enter_context(locked(path, taken))
-        except OSError as error:
-            raise cannot_be_made(path, error) from error
+        while True:
+            existed = path.is_dir()
+            make_folder(path)
+            try:
+                hold_no_links(path)
+                status = held.enter_context(locked(path, taken))
+                break
+            except FileNotFoundError:  # who had it has removed it, or put it in its place
+                continue
+            except OSError as error:
+                raise cannot_be_made(path, error) from error
         try:
             yield
         finally:
-            if not existed:
+            if not existed and _leads_to(path, status):
                 with contextlib.suppress(OSError):
                     path.rmdir()
 
@@ -135,26 +189,29 @@ def hold_no_links(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, taken: str) -> Iterator[None]:
-    """Keep other processes out of a folder that is there.
+def locked(folder: Path, taken: str) -> Iterator[os.stat_result]:
+    """Keep other processes out of a folder that is there; yields what the system says of it.
 
     Args:
       folder: which.
       taken: what is said where another process has it.
 
     Raises:
-      UserError: another process has it.
-      OSError: it cannot be read.
+      Taken: another process has it.
+      OSError: it cannot be read, or is not there any more.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(taken) from error
+            raise Taken(taken) from error
         except OSError:  # a file system without locks: better none than no work
             pass
-        yield
+        status = os.fstat(descriptor)
+        if not _leads_to(folder, status):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+        yield status
     finally:
         os.close(descriptor)
 

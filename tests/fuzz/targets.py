@@ -140,10 +140,11 @@ def _array(array: Any) -> bytes:
 
 def store_files() -> dict[str, bytes]:
     """The files of a small store of activations."""
-    of = {"views": {"count": 2}, "model": "mlp"}
+    of: dict[str, Any] = {"network": {}, "weights": {}, "preprocessing": {}, "data": {"fingerprint": ""}}
+    of |= {"views": {"count": 2}}
     config = {"dataset": {"class_names": ["cat", "dog"], "classes": 2}}
     manifest: dict[str, Any] = {"version": 1, "of": of, "layers": {"F6": [3]}, "dtype": "float32"}
-    manifest |= {"splits": {"train": 3, "test": 2}, "shard_rows": 4, "config": config}
+    manifest |= {"splits": {"train": 3, "test": 2}, "shard_rows": 4, "batch_size": 2, "config": config}
     rows = np.arange(18, dtype=np.float32).reshape(6, 3)
     return {
         "store.json": json.dumps(manifest).encode(),

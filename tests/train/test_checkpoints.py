@@ -176,7 +176,7 @@ def test_a_machine_without_room_for_it_leaves_a_checkpoint_where_it_is(
     folder, config = run
     there = sorted(path.name for path in (folder / "checkpoints").iterdir())
     monkeypatch.setattr(ocp.CheckpointManager, "restore", no_room)
-    with pytest.raises(UserError, match="there is no room to read it here"):
+    with pytest.raises(UserError, match=r"cannot be read here \(out of memory\); make room"):
         loop.train(fresh(config), folder)
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == there
     assert not (folder / "damaged").exists()

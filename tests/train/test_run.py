@@ -1,6 +1,4 @@
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,7 +8,7 @@ from train import settings
 from train.errors import NotFiniteError, UserError
 from train.records import METRICS, read_metrics
 from train.run import MetricsLog, RunFolder, metrics_line, result_of
-from train.whole import lock, whole_folder, write_whole
+from train.whole import lock, write_whole
 
 ENVIRONMENT = {"data": {"fingerprint": "abc", "source": "digits", "counts": {"train": 3}}}
 
@@ -152,48 +150,3 @@ def test_switching_tensorboard_off_deletes_nothing(tmp_path: Path) -> None:
         with MetricsLog(tmp_path, 0, tensorboard=tensorboard):
             pass
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
-
-
-def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_whole(tmp_path / "a.json", json.dumps([1]))
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_whole(tmp_path / "a.json", json.dumps([2]))
-    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
-    assert json.loads((tmp_path / "a.json").read_text()) == [1]
-
-
-def test_a_pipe_is_written_into_and_stays(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
-    write_whole(pipe, "all of it")
-    assert reader.communicate(timeout=60)[0] == "all of it"
-    assert pipe.is_fifo()
-    (tmp_path / "loop").symlink_to("loop")
-    write_whole(tmp_path / "loop", "no file was there")
-
-
-def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    killed = tmp_path / ".made.draft"
-    (killed / "below").mkdir(parents=True)
-
-    def make(error: OSError | None = None) -> None:
-        with whole_folder(tmp_path / "made") as draft:
-            assert list(draft.iterdir()) == []
-            (draft / "file").write_text("half" if error else "whole")
-            if error:
-                raise error
-
-    with pytest.raises(OSError, match="No space"):
-        make(OSError(28, "No space left on device"))
-    assert list(tmp_path.iterdir()) == []
-    with lock(killed), pytest.raises(UserError, match=f"^{tmp_path}/made: another process writes there"):
-        make()
-    make()
-    assert [path.name for path in tmp_path.iterdir()] == ["made"]
-    assert (tmp_path / "made" / "file").read_text() == "whole"

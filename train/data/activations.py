@@ -23,12 +23,14 @@ from numpy.lib import format as npy
 
 from train import json_file
 from train.data.examples import Examples
-from train.errors import UserError, nearest
+from train.errors import AGAIN, UserError, nearest, of_this_machine, reason
 
 STORED_TYPES = ("float32", "float16", "bfloat16")
 _STORED_AS = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
 MANIFEST, UNFINISHED = "store.json", "unfinished.json"
 VERSION = 1
+# What a store is of; see train/features/freshness.py.
+_OF = {"network", "weights", "preprocessing", "data", "views"}
 # What may stand in a file's name; a stage is an attribute of a network, so that is all of it.
 _NAME = re.compile(r"\w[\w.]*")
 
@@ -173,7 +175,7 @@ class Store:
         if labels.dtype != np.int32 or labels.shape != (self.manifest["splits"][split],):
             raise self._damaged(f"{split}-label.npy", f"{labels.dtype} {labels.shape}", "labels of its images")
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
-            raise self._damaged(f"{split}-label.npy", "other labels", f"those of {self.classes:,} classes")
+            raise self._damaged(f"{split}-label.npy", "labels below 0 or too large", f"of {self.classes:,} classes")
         views = self.manifest["of"]["views"]["count"] or 1 if split == "train" else 1
         rows, shard_rows = views * len(labels), self.manifest["shard_rows"]
         shards = []
@@ -207,10 +209,10 @@ class Store:
             array: np.ndarray = np.load(self.path / name, mmap_mode="r", allow_pickle=False)
             return array
         except Exception as error:  # whatever a damaged header makes NumPy raise
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise UserError(
-                f"{self.path / name}: cannot be read ({reason}); remove {self.path} and run its command again"
-            ) from error
+            # What is damaged stays so; what the system refuses now, it may grant later.
+            again = f"remove {self.path} and run its command again"
+            then = f"mend that, and {AGAIN}" if of_this_machine(error) else again
+            raise UserError(f"{self.path / name}: cannot be read ({reason(error)}); {then}") from error
 
     def _damaged(self, name: str, holds: str, wanted: str) -> UserError:
         again = f"remove {self.path} and run its command again"
@@ -262,12 +264,17 @@ def _hold(manifest: Any) -> None:
     """
     dataset, layers, splits = manifest["config"]["dataset"], manifest["layers"], manifest["splits"]
     names, classes = dataset["class_names"], dataset["classes"]
-    counts = [manifest["shard_rows"], classes, *splits.values(), *(side for shape in layers.values() for side in shape)]
+    counts = [manifest["shard_rows"], manifest["batch_size"], classes, *splits.values()]
+    counts += [side for shape in layers.values() for side in shape]
     if not all(type(count) is int and 0 < count < 2**40 for count in counts):
-        raise ValueError("a number of rows, classes or units is none")
+        raise ValueError("its rows, batches, classes and units must be whole numbers above 0")
+    if manifest["of"].keys() != _OF or not all(isinstance(section, dict) for section in manifest["of"].values()):
+        raise ValueError(f"it must say what it is of: {', '.join(sorted(_OF))}")
+    if not isinstance(manifest["of"]["data"]["fingerprint"], str):
+        raise ValueError("the fingerprint of its data must be a text")
     views = manifest["of"]["views"]["count"]
     if type(views) is not int or not 0 <= views < 2**20:
-        raise ValueError("the number of views is none")
+        raise ValueError("its views must be a whole number of 0 or more")
     if not layers or not all(map(_NAME.fullmatch, (*layers, *splits))):
         raise ValueError("a stage or a split has a name that none has")
     if manifest["dtype"] not in STORED_TYPES:

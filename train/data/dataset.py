@@ -204,6 +204,10 @@ def _divide(images: Origin, part: float, seed: int, role: str) -> tuple[Origin, 
             f"config.dataset.{role}={part:g}: cannot set that many of {images.total} images aside: "
             "of each class one must go and one stay; try another number"
         ) from error
+    if len(gone := np.setdiff1d(images.labels, images.labels[rest])):
+        raise UserError(
+            f"config.dataset.{role}={part:g}: no image of class {gone[0]} is left to train on; set fewer aside"
+        )
     return images.take(np.sort(rest)), images.take(np.sort(aside))
 
 

@@ -54,9 +54,10 @@ _MOST_PIXELS, _MOST_SCANNED = 2**26, 2**30
 _LARGE, _one_large = 2**24, threading.Lock()
 # Of Exif data that are damaged, of large photos: whether a file can be used is said here, and on one line.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-# What libjpeg takes for a marker: neither a stuffed byte nor where a scan may be restarted.
-_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
-_ENDS, _WITHOUT_LENGTH = 0xD9, (0x01, 0xD8)
+# What begins a segment of a JPEG file, or ends it: no stuffed byte, nor where a scan may be restarted, nor what stands
+# for itself. A camera's file has some tens of segments, one with many scans some hundreds.
+_MARKER = re.compile(rb"\xff+([^\x00\x01\xff\xd0-\xd8])")
+_ENDS, _MOST_SEGMENTS = 0xD9, 2**14
 
 
 # A JPEG, PNG or WebP file, or its pixels, uint8 `[H, W, 1 or 3]`, where it was decoded before.
@@ -228,12 +229,12 @@ def _hold_scans(data: bytes, pixels: int) -> None:
     """
     if not data.startswith(b"\xff\xd8"):
         return
-    scans = colours = progressive = 0
+    scans = colours = progressive = segments = 0
     place = 2
     while scans * pixels <= _MOST_SCANNED and (found := _MARKER.search(data, place)) and found[1][0] != _ENDS:
         marker, place = found[1][0], found.end()
-        if marker in _WITHOUT_LENGTH:
-            continue
+        if (segments := segments + 1) > _MOST_SEGMENTS:
+            raise BadImage(f"has more than {_MOST_SEGMENTS:,} segments; save it again as a plain JPEG file")
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame's header
             progressive, colours = marker & 2, data[place + 7] if place + 7 < len(data) else 0
         if marker == _SCAN:
@@ -242,7 +243,7 @@ def _hold_scans(data: bytes, pixels: int) -> None:
                 return
         place += int.from_bytes(data[place : place + 2])
     if scans * pixels > _MOST_SCANNED:
-        raise BadImage(f"has more scans than {pixels:,} pixels can have; save it again as a plain JPEG file")
+        raise BadImage(f"has too many scans for its {pixels:,} pixels; save it again as a plain JPEG file")
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

@@ -211,9 +211,11 @@ def _about(folder: Path) -> dict[str, Any]:
         kinds = {"image_size": int, "channels": int, "classes": list | None, "skipped": list, "splits": dict}
         for name, kind in kinds.items():
             if not isinstance(about[name], kind):
-                raise ValueError(f"its {name} is no such thing")
-        if about["channels"] not in (1, 3) or not about["splits"].keys() <= {"train", "validation", "test"}:
-            raise ValueError("its channels are not 1 or 3, or its splits not train, validation and test")
+                raise ValueError(f"its {name} must be of another kind")
+        if about["channels"] not in (1, 3):
+            raise ValueError("its channels must be 1 or 3")
+        if not {"train"} <= about["splits"].keys() <= {"train", "validation", "test"}:
+            raise ValueError("its splits must be train, and perhaps validation and test")
         if not all(isinstance(text, str) for text in (*(about["classes"] or ()), *about["skipped"])):
             raise ValueError("its classes and what was skipped are no texts")
         if not all(isinstance(part["fingerprint"], str) for part in about["splits"].values()):

@@ -9,7 +9,6 @@ import json
 import os
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 
 from train.cache import user_folder
 from train.data import decode
+from train.whole import write_whole
 
 # Of fewer files nothing is kept: they are seen in about a second.
 _WORTH = 1_000
@@ -42,8 +42,8 @@ class Look(NamedTuple):
 def looked_at(root: Path, names: Sequence[str], look: Callable[[str], Look]) -> list[Look]:
     """Return what is seen of each file, and of a file that is as it was at its last look, what was seen then.
 
-    A file is as it was where its size, i-node and the times of its last changes are. Links, and what lies below one,
-    are always looked at: they may lead elsewhere now.
+    A file is as it was where its size, inode and the times of its last changes are. Links, and what lies below one,
+    are always looked at: they may lead elsewhere now. So is what could not be read: the next time, perhaps it can.
 
     Args:
       root: the folder, without a link in its path.
@@ -74,7 +74,7 @@ def looked_at(root: Path, names: Sequence[str], look: Callable[[str], Look]) -> 
             settled = {
                 name: [mark, *seen[name]]
                 for name, mark in zip(names, marks, strict=True)
-                if name in seen and mark and max(mark[:2]) < began - _SETTLED
+                if name in seen and seen[name].digest and mark and max(mark[:2]) < began - _SETTLED
             }
             _keep(root, settled)
     return [seen[name] for name in names]
@@ -92,16 +92,21 @@ def _mark(path: str) -> list[int] | None:
 
 
 def _place(root: Path) -> Path:
-    """Return where looks at the files of a root are kept; other decoders may see other things."""
-    of = hashlib.sha256(os.fsencode(f"{root}\n{decode.DECODERS}"))
-    return user_folder() / "photos" / f"{of.hexdigest()[:16]}.json"
+    """Return where looks at the files of a root are kept."""
+    return user_folder() / "photos" / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}.json"
+
+
+def _by() -> str:
+    """Return who looks: other decoders, or other rules of ours, may see other things."""
+    rules = hashlib.sha256(Path(decode.__file__).read_bytes()).hexdigest()[:16]
+    return f"{decode.DECODERS}, {rules}"
 
 
 def _kept(root: Path) -> Mapping[str, Any]:
     with contextlib.suppress(OSError, ValueError, RuntimeError):  # not there, damaged, or a user without a home
-        kept = json.loads(_place(root).read_bytes())
-        if isinstance(kept, dict):
-            return kept
+        match json.loads(_place(root).read_bytes()):
+            case {"by": by, "looks": dict(looks)} if by == _by():
+                return looks
     return {}
 
 
@@ -109,7 +114,4 @@ def _keep(root: Path, looks: Mapping[str, Any]) -> None:
     with contextlib.suppress(OSError, RuntimeError):  # without it, the next start takes as long as this one
         place = _place(root)
         place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent) as folder:
-            draft = Path(folder) / place.name
-            draft.write_text(json.dumps(looks))
-            draft.replace(place)
+        write_whole(place, json.dumps({"by": _by(), "looks": looks}))

@@ -45,10 +45,8 @@ def build(name: str, data_dir: Path, manual_dir: Path | None) -> str:
             _reach(name, known)
         known.data_path.parent.mkdir(parents=True, exist_ok=True)
         with locked(known.data_path.parent, f"tfds:{name}: another process builds it in {data_dir}; wait for its end"):
-            for left in known.data_path.parent.glob(
-                f"incomplete.*_{known.data_path.name}"
-            ):  # of a build that was killed
-                shutil.rmtree(left)
+            for left in known.data_path.parent.glob(f"incomplete.*_{known.data_path.name}"):
+                shutil.rmtree(left)  # of a build that was killed
             _download_and_prepare(name, known, data_dir, manual_dir)
         known = tfds.builder(name, data_dir)
     elif tfds.formats(known) == {"tfrecord"}:

@@ -19,7 +19,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from train import devices, network
+from train import devices, json_file, network
 from train.data.activations import (
     MANIFEST,
     UNFINISHED,
@@ -153,7 +153,13 @@ def _write_all(
         if {entry.name for entry in path.iterdir() if not entry.name.startswith(".")} - listed:
             raise UserError(f"{path}: holds files that are no store's; choose another folder")
         for role, images in data.roles().items():
-            write_whole(path / records_name(role), json.dumps(records[role], indent=0) + "\n")
+            text = json.dumps(records[role], indent=0).encode() + b"\n"
+            if not json_file.fits(text):
+                raise UserError(
+                    f"{path}: {images.total:,} images are more than a store can list; extract the classes in parts "
+                    "(config.dataset.only_classes)"
+                )
+            write_whole(path / records_name(role), text)
             _write_array(path / f"{role}-label.npy", np.asarray(images.labels, np.int32))
         write_whole(path / UNFINISHED, to_json(manifest))  # last: from here on, others are compared with it
     dtype = jnp.dtype(manifest["dtype"])

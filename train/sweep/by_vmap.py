@@ -11,7 +11,7 @@ from train import settings
 from train.checkpoints import Checkpoints
 from train.data import dataset
 from train.data.roles import Dataset
-from train.errors import AGAIN, UserError
+from train.errors import UserError, in_one_line
 from train.records import CONFIG
 from train.sweep import together, traced
 from train.sweep.folder import InterruptedSweep, SweepFolder
@@ -70,9 +70,9 @@ def _train(folder: SweepFolder, config: ConfigDict, trials: Sequence[Trial], say
         except BrokenPipeError:  # of the standard output, not of the folder
             raise
         except (UserError, OSError) as error:  # of all of them: of one, it would have been told
-            reason = str(error)
-            if isinstance(error, OSError):
-                reason = f"{folder.path}: cannot be written ({error.strerror}); make room or mend it, and {AGAIN}"
+            if isinstance(error, OSError) and error.filename is None:  # of a full disk, the system names nothing
+                error.filename = str(folder.path)
+            reason = in_one_line(error) or str(error)
             for entrant in entrants:
                 if folder.is_open(by_name[entrant.name]) and entrant.name not in folder.left_open:
                     failed(entrant.name, reason)

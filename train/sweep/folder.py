@@ -19,11 +19,11 @@ from ml_collections import ConfigDict
 
 from train import json_file, settings
 from train.errors import AGAIN, UserError
-from train.records import METRICS, RESULT, read_metrics, read_result
+from train.records import METRICS, RESULT, read_metrics, read_said
 from train.run import to_json
 from train.signals import InterruptedRun, signal_name
 from train.sweep.trials import Trial
-from train.whole import hold_no_links, lock, make_folder, write_whole
+from train.whole import Taken, hold_no_links, lock, make_folder, write_whole
 
 BASE = "base.json"
 
@@ -203,8 +203,10 @@ class SweepFolder:
         try:
             with lock(self.run(trial)):
                 return True
-        except UserError:
+        except Taken:
             return False
+        except UserError:  # it would stay so; who begins the run says why it cannot
+            return True
 
     @contextlib.contextmanager
     def table(self) -> Iterator[None]:
@@ -261,7 +263,7 @@ def _result(path: Path) -> dict[str, Any]:
       UserError: it does not say what is shown of a run.
     """
     try:
-        found = read_result(path)
+        found = read_said(path)
         for said, names in ((found, ("test_split", "seconds")), (found["test"], ("loss", "accuracy", "top5_accuracy"))):
             for name in names:
                 said[name]  # what is not there is named

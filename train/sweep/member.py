@@ -155,7 +155,7 @@ class Member:
             self._checkpoints.save(self.state, self._progress(sums), validation)
 
     def give_up(self, error: NotFiniteError) -> str:
-        """Begin to write the best state, if it is not written yet, and return the line that says what has happened.
+        """Write the best state, if it is not written yet, and return the line that says what has happened.
 
         Raises:
           UserError: it cannot be written.
@@ -164,6 +164,7 @@ class Member:
             with contextlib.suppress(NotFiniteError):
                 self._checkpoints.save(*self._kept)
             self._kept = None
+            self._checkpoints.wait()  # nobody else will
         return diverged(error, self.config.schedule.learning_rate, self._checkpoints.latest(), self.state)
 
     def wait(self) -> None:

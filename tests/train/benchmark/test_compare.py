@@ -19,7 +19,7 @@ from train.benchmark.process import Side
 from train.benchmark.workloads import Workload
 from train.errors import UserError
 
-# DESIGN's contract for a row.
+# What a row must hold.
 KEYS = {
     *("suite", "model", "precision", "images_per_second", "peer", "peer_setting"),
     *("peer_images_per_second", "ratio", "fraction_of_limit"),

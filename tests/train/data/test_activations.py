@@ -1,6 +1,8 @@
 """Stores of activations from strangers: what store.json claims is held against itself and against the files."""
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,10 @@ def says(path: Path, **changes: Any) -> None:
     (path / "store.json").write_text(json.dumps(about | changes))
 
 
+def of_what(path: Path, **changes: Any) -> None:
+    says(path, of=json.loads((path / "store.json").read_text())["of"] | changes)
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "no JSON": lambda path: (path / "store.json").write_text("{"),
     "nested": lambda path: (path / "store.json").write_text("[" * 100_000),
@@ -47,8 +53,13 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "rows": lambda path: says(path, shard_rows="4"),
     "many": lambda path: says(path, splits={"train": 10**12, "test": 2}),
     "more": lambda path: says(path, splits={"train": 4, "test": 2}),
-    "views": lambda path: says(path, of={"views": {"count": 10**9}}),
-    "no views": lambda path: says(path, of={}),
+    "batches": lambda path: says(path, batch_size=0),
+    "views": lambda path: of_what(path, views={"count": 10**9}),
+    "no views": lambda path: of_what(path, views={}),
+    "of nothing": lambda path: says(path, of={}),
+    "of more": lambda path: of_what(path, x=1),
+    "weights": lambda path: of_what(path, weights=["F6"]),
+    "fingerprint": lambda path: of_what(path, data={"fingerprint": None}),
     "dtype": lambda path: says(path, dtype="object"),
     "another dtype": lambda path: says(path, dtype="float16"),
     "config": lambda path: says(path, config=None),
@@ -72,6 +83,20 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 def test_a_whole_one_is_read(store: Path) -> None:
     read(store)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.ENOMEM])
+def test_what_the_system_refuses_now_is_no_reason_to_remove_a_store(
+    number: int, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: object, **more: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(np, "load", refused)
+    with pytest.raises(UserError) as error:
+        read(store)
+    assert f"cannot be read ({os.strerror(number)}); mend that, and" in str(error.value)
+    assert "remove" not in str(error.value)
 
 
 @pytest.mark.parametrize("what", DAMAGE)

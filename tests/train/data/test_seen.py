@@ -114,6 +114,35 @@ def test_a_damaged_file_says_nothing(root: Path, opened: Callable[[], list[str]]
     assert len(opened()) == COUNT
 
 
+def test_what_could_not_be_read_is_looked_at_again(
+    root: Path, opened: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = read(root)
+    seen._place(root).unlink()
+    read_bytes = Path.read_bytes
+
+    def disturbed(path: Path) -> bytes:
+        if path.name == "5.jpg":
+            raise OSError(5, "Input/output error")
+        return read_bytes(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", disturbed)
+        assert "cannot be read (Input/output error)" in read(root)[1][0]
+    opened()
+    assert read(root) == whole
+    assert opened() == ["ants/5.jpg"]
+
+
+def test_other_rules_look_again(root: Path, opened: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    read(root)
+    monkeypatch.setattr(seen.decode, "DECODERS", "others")
+    opened()
+    read(root)
+    assert len(opened()) == COUNT
+    assert len(list(seen._place(root).parent.iterdir())) == 1
+
+
 def test_without_a_place_for_it_all_is_looked_at_again(
     root: Path, tmp_path: Path, opened: Callable[[], list[str]]
 ) -> None:

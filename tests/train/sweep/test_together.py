@@ -343,8 +343,7 @@ def test_a_full_disk_leaves_runs_open(config: ConfigDict, tmp_path: Path, monkey
         patch.setattr(MetricsLog, "write", full)
         folder, every, lines = swept(config, grid(seed=(0, 1)), tmp_path)
     assert lines[-1] == (
-        f"seed=1: unfinished: {tmp_path}: cannot be written (No space left on device); make room or mend it, and run "
-        "the same command again"
+        f"seed=1: unfinished: {tmp_path}: No space left on device; make room or mend it, and run the same command again"
     )
     assert [folder.outcome(trial).status for trial in every] == ["unfinished"] * 2
     swept(config, grid(seed=(0, 1)), tmp_path)

@@ -239,6 +239,17 @@ def behind(kind: str, *constants: str, output: str = "r", **attributes: Any) -> 
     return helper.make_node(kind, ["c", *constants], [output], name="it", **attributes)
 
 
+def scaled(by: float) -> list[Any]:
+    value = numpy_helper.from_array(np.float32(by))
+    return [CONV, helper.make_node("Constant", [], ["by"], value=value), behind("Mul", "by")]
+
+
+def columns(shares: np.ndarray) -> list[Any]:
+    """Six columns of maps become two, by the shares that each has in them."""
+    value = numpy_helper.from_array(shares.astype(np.float32))
+    return [CONV, helper.make_node("Constant", [], ["shares"], value=value), behind("MatMul", "shares")]
+
+
 @pytest.mark.parametrize(
     ("nodes", "words"),
     [
@@ -263,6 +274,13 @@ def behind(kind: str, *constants: str, output: str = "r", **attributes: Any) -> 
         ([helper.make_node("Constant", [], ["t"], value_string=b"text"), *LENET], "has a value_string, not an array"),
         ([CONV, behind("Conv", "c.weight", output="y", auto_pad="SAME_UPPER", strides=[0, 1])], "is it whole?"),
         ([CONV, behind("MaxPool")], "it has no 'kernel_shape'"),
+        (scaled(2.0), "node Mul 'it' multiplies by what none of LeNet-5, AlexNet and VGG does"),
+        ([*scaled(2 / 3), helper.make_node("Relu", ["r"], ["y"], name="then")], "node Relu 'then' must be Tanh behind"),
+        (columns(np.full((6, 2), 1 / 3, np.float32)), "multiplies maps by what is no average of them"),
+        (
+            columns(np.kron(np.eye(2), np.ones((3, 1)) / 3)),
+            "'it' averages columns, and the node before it not the rows",
+        ),
         ([CONV, behind("LRN")], "it has no 'size'"),
     ],
 )
