@@ -1,5 +1,6 @@
 """Checkpoints whose bytes have changed are found, and the newest that has not is gone on with."""
 
+import errno
 import gc
 import shutil
 from collections.abc import Callable, Iterator
@@ -167,16 +168,27 @@ def test_what_is_not_finite_is_named() -> None:
     assert not_finite({"C1": {"kernel": jnp.full(3, 1e30)}}) == ""  # large is not infinite, though its square is
 
 
-def test_a_machine_without_room_for_it_leaves_a_checkpoint_where_it_is(
-    run: tuple[Path, ConfigDict], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError("out of memory"), "out of memory"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (ValueError("UNKNOWN: Error opening file [os_error_code='13']\n[source locations=...]"), "Permission denied"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."), "RESOURCE_EXHAUSTED: Out of memory.*"),
+    ],
+)
+def test_what_is_of_the_machine_leaves_a_checkpoint_where_it_is(
+    run: tuple[Path, ConfigDict], error: Exception, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_room(*arguments: object, **more: object) -> None:
-        raise MemoryError("out of memory")
+    def refused(*arguments: object, **more: object) -> None:
+        raise error
 
     folder, config = run
     there = sorted(path.name for path in (folder / "checkpoints").iterdir())
-    monkeypatch.setattr(ocp.CheckpointManager, "restore", no_room)
-    with pytest.raises(UserError, match=r"cannot be read here \(out of memory\); make room"):
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", refused)
+    with pytest.raises(
+        UserError, match=rf"cannot be read here \({said}\); make room or mend it, and run the same command again"
+    ):
         loop.train(fresh(config), folder)
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == there
     assert not (folder / "damaged").exists()

@@ -153,6 +153,19 @@ def test_every_value_may_be_of_any_kind(run: Path, name: str) -> None:
     assert lines > 20
 
 
+def test_every_value_of_what_an_import_says_may_be_of_any_kind(run: Path) -> None:
+    environment = json.loads((run / ENVIRONMENT).read_text())
+    weights: dict[str, Any] = dict.fromkeys(("file", "sha256", "published", "preprocessing", "class_names"), "a")
+    weights |= {"new_layers": ["F6"], "proof": {"of": ["logits"], "images": 3, "relative": 1e-6}}
+    lines = 0
+    for where in (*values(weights), ("new_layers", 0), ("proof", "of", 0)):
+        for value in VALUES:
+            changed = json.loads(with_value(weights, where, value))
+            (run / ENVIRONMENT).write_text(json.dumps(environment | {"weights": changed}))
+            lines += bool(refused(lambda: look(run)))
+    assert lines > 50
+
+
 def test_what_is_too_large_is_not_read(run: Path) -> None:
     for name in (ENVIRONMENT, METRICS, RESULT, CONFIG):
         content = (run / name).read_bytes()

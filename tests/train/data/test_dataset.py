@@ -167,6 +167,9 @@ def test_a_class_that_cannot_be_divided_and_one_that_is_alone(tmp_path: Path) ->
     save_npz(tmp_path / "a.npz", count=5)
     with pytest.raises(UserError, match=r"dataset.test=0.2: class 1 has a single image"):
         dataset.load(section(source=f"npz:{tmp_path}/a.npz", image_size=8))
+    save_npz(tmp_path / "a.npz", label=np.repeat([0, 1], [2, 38]))
+    with pytest.raises(UserError, match=r"dataset.test=0.8: no image of class 0 is left to train on; set fewer aside"):
+        dataset.load(section(source=f"npz:{tmp_path}/a.npz", image_size=8, test=0.8))
     save_npz(tmp_path / "a.npz", label=np.full(40, 3))
     with pytest.raises(UserError, match="all its training images have the label 3"):
         dataset.load(section(source=f"npz:{tmp_path}/a.npz", image_size=8))

@@ -316,6 +316,17 @@ def test_what_cannot_be_trained_together_says_so(config: ConfigDict, tmp_path: P
     assert folder.outcome(every[0]).reason.endswith("begin from scratch; try --by=processes")
 
 
+def test_a_folder_that_can_never_be_had_is_not_waited_for(config: ConfigDict, tmp_path: Path) -> None:
+    config.train.epochs = 1.0
+    folder, every = SweepFolder.create(tmp_path / "sweep", config), trials(grid(seed=(0, 1)))
+    (tmp_path / "disk").mkdir()
+    folder.run(every[0]).mkdir(parents=True)
+    (folder.run(every[0]) / "checkpoints").symlink_to(tmp_path / "disk")
+    by_vmap.run(folder, config, every, lambda line: None)
+    assert [folder.outcome(trial).status for trial in every] == ["failed", "finished"]
+    assert "checkpoints: is a link to a folder" in folder.outcome(every[0]).reason
+
+
 def test_one_that_cannot_begin_leaves_the_others_alone(config: ConfigDict, tmp_path: Path) -> None:
     config.train.epochs = 1.0
     folder, every = SweepFolder.create(tmp_path, config), trials(grid(seed=(0, 1, 2)))
