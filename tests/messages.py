@@ -13,16 +13,18 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 ROOMS = ("scripts", "train", "models", "configs")
 
 # What is raised and becomes one line by itself, and what becomes a part of such a line.
-WHOLE = {"UserError", "_fail", "SystemExit", "super().__init__"}
+WHOLE = {"UserError", "_Unsaid", "locked", "_fail", "SystemExit", "super().__init__"}
 PART = {"_Unreadable", "NotFiniteError", "NetworkError", "GeometryError", "BadImage", "ValueError"}
 
 # Functions whose texts become a part of a message, or a message, without being raised where they stand.
 SAY = {
     "scripts/command_line.py": ("_unknown_key", "explain"),
     "train/data/photos.py": ("_sizes_differ",),
+    "train/integrity.py": ("diverged",),
     "train/predict.py": ("_batches",),
     "train/rules.py": ("one_of", "between", "every", "_different_names", "_range_of_pixels", "<lambda>"),
     "train/settings.py": ("no_variant",),
+    "train/sweep/folder.py": ("check_ends",),
     "train/watching.py": ("watch", "_explain"),
 }
 
@@ -67,6 +69,17 @@ def messages() -> Iterator[Message]:
             }
             for line, whole, text in sorted(found):
                 yield Message(file, line, whole, text)
+
+
+def untold() -> Iterator[str]:
+    """Yield where a user's error is made of what a function or a variable holds, as FILE: CODE."""
+    for room in ROOMS:
+        for path in sorted((CHECKOUT / room).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if not (isinstance(node, ast.Call) and node.args and _name(node.func) in WHOLE - {"super().__init__"}):
+                    continue
+                if not list(_texts(node.args[-1])):
+                    yield f"{path.relative_to(CHECKOUT).as_posix()}: {ast.unparse(node.args[0])}"
 
 
 def _of_file(tree: ast.Module, file: str) -> Iterator[tuple[int, bool, str]]:
@@ -122,6 +135,8 @@ def _texts(node: ast.expr) -> Iterator[str]:
             yield from (one + other for one in _texts(left) for other in _texts(right))
         case ast.IfExp(body=body, orelse=orelse):
             yield from (*_texts(body), *_texts(orelse))
+        case ast.Call(func=ast.Name(id="_line"), args=[text]):
+            yield from _texts(text)
 
 
 def _field(node: ast.AST) -> str:

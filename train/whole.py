@@ -154,14 +154,15 @@ def lock(path: Path) -> Iterator[None]:
       Taken: another process has it.
       UserError: it cannot be made; or links in it stand for folders.
     """
-    taken = f"{path}: another process writes there; wait, and {AGAIN}, or choose another folder"
     with contextlib.ExitStack() as held:
         while True:
             existed = path.is_dir()
             make_folder(path)
             try:
                 hold_no_links(path)
-                status = held.enter_context(locked(path, taken))
+                status = held.enter_context(
+                    locked(path, f"{path}: another process writes there; wait, and {AGAIN}, or choose another folder")
+                )
                 break
             except FileNotFoundError:  # who had it has removed it, or put it in its place
                 continue

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def _again_and_again(target: str, output: Path, seconds: int) -> int:
         if deaths > 20 or not re.search("INITED", process.stderr):
             print(process.stderr[-2000:])
             break
-    faults = sorted(path for path in output.iterdir() if path.name.startswith(("fault-", "oom-", "timeout-", "crash-")))
+    kinds = ("fault-", "oom-", "timeout-", "crash-")
+    faults = sorted(path for path in output.iterdir() if path.name.startswith(kinds) and path.suffix != ".txt")
     measured = json.loads((output / "measured.json").read_text()) if (output / "measured.json").exists() else {}
     print(
         f"{target}: {executions:,} executions, {features:,} features, {len(list((output / 'corpus').iterdir())):,} in "
@@ -66,7 +68,7 @@ def _again_and_again(target: str, output: Path, seconds: int) -> int:
     )
     for fault in faults:
         print(f"  {fault.name}")
-    return bool(faults)
+    return bool(faults) or not executions
 
 
 def _fuzz(name: str, output: Path, seconds: int) -> None:
@@ -92,13 +94,18 @@ def _fuzz(name: str, output: Path, seconds: int) -> None:
             (output / kind).write_bytes(data)
             (output / f"{kind}.txt").write_text("".join(traceback.format_exception(error)), errors="replace")
 
+    def causes(error: BaseException | None) -> Iterator[BaseException]:
+        while error is not None:
+            yield error
+            error = error.__cause__ or error.__context__
+
     def once(data: bytes) -> None:
         with tempfile.TemporaryDirectory(dir=output) as folder:
             start = time.process_time()
             try:
                 target.read(data, Path(folder))
             except UserError as error:
-                if "more than the memory" in str(error):
+                if "more than the memory" in str(error) or any(isinstance(one, MemoryError) for one in causes(error)):
                     keep(data, error)
             except Exception as error:
                 keep(data, error)

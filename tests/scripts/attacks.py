@@ -8,6 +8,7 @@ fork, as `python -m scripts.NAME` would run it. What has come of each is printed
 
 import contextlib
 import ctypes
+import hashlib
 import json
 import os
 import resource
@@ -65,14 +66,14 @@ class Running:
             os._exit(self._run(name, flags, largest))
 
     def _run(self, name: str, flags: tuple[str, ...], largest: int | None) -> int:
-        for number, path in enumerate(self._said, start=1):
-            os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
-        _without_override()
-        if largest is not None:
-            flags = (*flags, "--compilation_cache=")  # whose files others of this test's commands read
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
-        sys.argv = [f"scripts/{name}.py", *flags]
         try:
+            for number, path in enumerate(self._said, start=1):
+                os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
+            _without_override()
+            if largest is not None:
+                flags = (*flags, "--compilation_cache=")  # whose files others of this test's commands read
+                resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
+            sys.argv = [f"scripts/{name}.py", *flags]
             runpy.run_module(f"scripts.{name}", run_name="__main__")
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -160,6 +161,11 @@ def tree(path: Path) -> list[str]:
     return sorted(str(each.relative_to(path)) for each in path.rglob("*"))
 
 
+def digests(path: Path) -> dict[str, str]:
+    """Return a hash of each file that lies in a folder, by its name."""
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in path.iterdir() if file.is_file()}
+
+
 def tell(what: str, **came: Any) -> None:
     """Print what has come of an attack."""
     print(json.dumps({"what": what} | came), flush=True)
@@ -178,9 +184,11 @@ def full(disk: Disk, folder: Path, name: str, *flags: str, sizes: list[tuple[int
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         with disk.narrow(size, files) as largest:
             first = Running(name, *flags, largest=largest).end()
-        left_there = tree(disk.path)
+        left_there, before = tree(disk.path), digests(disk.path)
         again = Running(name, *flags).end()
-        tell(f"{name} {flags[-1]} on {size} KiB, {files} files", first=first, left=left_there, again=again)
+        after = digests(disk.path)
+        torn = [name for name in before if before[name] != after.get(name)]
+        tell(f"{name} {flags[-1]} on {size} KiB, {files} files", first=first, left=left_there, again=again, torn=torn)
         if (run := disk.path / "run").exists():
             shutil.copytree(run, folder / f"run-{size}-{files}")
 
@@ -233,6 +241,8 @@ def lose_permission(folder: Path, where: str, mode: int) -> None:
 SMALL = {"training": [(8, 0), (420, 0)], "writers": ["keras", "safetensors", "explain", "import"]}
 MANY = [(size, 0) for size in (4, 12, 16, 32, 60, 100, 150, 220, 300, 340, 420, 500)]
 MANY += [(ROOM, files) for files in (3, 5, 8, 20, 60, 110)]
+# Where a file's size is the limit: from some of config.json to all but the largest file of a run.
+LIMITS = [(size, 0) for size in (128, 190, 250, 310, 375, 500)]
 
 
 def main(what: str, folder: Path, *, mount: bool) -> None:
@@ -246,7 +256,7 @@ def main(what: str, folder: Path, *, mount: bool) -> None:
     elif what == "training with report":
         train_on_full(disk, folder, [(size, 0) for size in (900, 1100)], "--config.evaluate.report=True")
     elif what == "training, many sizes":
-        train_on_full(disk, folder, MANY)
+        train_on_full(disk, folder, MANY if mount else LIMITS)
     elif what in ("writers", "all writers"):
         commands = writers(disk.path / "x", folder)
         for name in commands if what == "all writers" else SMALL["writers"]:

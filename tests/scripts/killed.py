@@ -170,15 +170,15 @@ class Case:
             except subprocess.TimeoutExpired:
                 process.send_signal(number)
         else:
-            status = process.wait(timeout=_PATIENCE)
+            status = _end_of(process, _PATIENCE)
         took = 0.0 if status not in (0, 1) else time.monotonic() - began
         done = {0, 1} if self.kind in _MADE_ONCE and self.is_there() else {0}
         possible = done | {code for number in how.signals for code in (-number, 128 + number)}
         assert status in possible, f"status {status}\n{self.said()}"
         assert "Traceback" not in self.said(), self.said()
-        if not how.at_once:
+        if not how.at_once:  # else they may still be at work, as the next launch begins
             self.wait_for_children()
-        check_whole(self.where)
+            check_whole(self.where)
         return took
 
     def is_there(self) -> bool:
@@ -195,7 +195,7 @@ class Case:
         """Run the command to its end, and return what lies in the folder then."""
         there = self.kind in _MADE_ONCE and self.is_there()
         process = self.start()
-        status = process.wait(timeout=600)
+        status = _end_of(process, 600)
         if there:
             assert status == 1, self.said()
             assert "is there already" in self.said()
@@ -205,6 +205,14 @@ class Case:
         self.wait_for_children()
         check_whole(self.where)
         return contents(self.where)
+
+
+def _end_of(process: subprocess.Popen[str], seconds: float) -> int:
+    """Wait for the end of a process; one that finds none is a failure, and ended."""
+    try:
+        return process.wait(timeout=seconds)
+    finally:
+        process.kill()
 
 
 def uninterrupted(kind: str, inputs: dict[str, str], where: Path) -> Whole:

@@ -1,5 +1,6 @@
 """What commands leave in a folder, as it can be compared: everything but times, and whether each file is whole."""
 
+import ctypes
 import hashlib
 import json
 import re
@@ -9,9 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import jax
+import jax.export
 import numpy as np
+import onnx
 import orbax.checkpoint as ocp
+import safetensors.numpy
 from jax._src import compilation_cache
 from tensorboardX.proto.event_pb2 import Event
 
@@ -44,7 +49,8 @@ def contents(folder: Path) -> dict[str, Any]:
             elif above[-1] in ("checkpoints", "progress", "metrics") and path.name != "commit_success.txt":
                 found[name] = None if path.is_dir() else _of_file(path, folder)
         elif "tensorboard" in above:
-            found["/".join([*above, "events"])] = sorted(_scalars(path))
+            events = "/".join([*above, "events"])
+            found[events] = sorted([*found.get(events, ()), *_scalars(path)])
         elif path.name == "frozen":
             found[name] = _arrays(path)
         else:
@@ -103,8 +109,10 @@ def check_whole(folder: Path) -> None:
     """Make sure that every file which stands under its name is whole, whatever happened to who wrote it."""
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        if not path.is_file() or re.search(r"(^|/)\.|orbax-checkpoint-tmp|\.draft|/d/|manifest|tensorboard", name):
-            continue
+        if not path.is_file() or re.search(
+            r"(^|/)\.|orbax-checkpoint-tmp|(^|/)(checkpoints|frozen|tensorboard)/", name
+        ):
+            continue  # a draft; or what Orbax and TensorBoard's readers are asked about, when all is over
         try:
             _read(path)
         except Exception as error:
@@ -127,3 +135,21 @@ def _read(path: Path) -> None:
         assert path.read_bytes().endswith(b"IEND\xaeB`\x82")
     elif path.suffix == ".html":
         assert path.read_text().rstrip().endswith("</html>")
+    elif path.suffix == ".md":
+        assert path.read_text().endswith("}\n```\n")
+    elif path.suffix == ".safetensors":
+        safetensors.numpy.load_file(path)
+    elif path.suffix == ".onnx":
+        onnx.checker.check_model(onnx.load(path))
+    elif path.suffix == ".stablehlo":
+        jax.export.deserialize(bytearray(path.read_bytes()))
+    elif path.suffix == ".h5":
+        with h5py.File(path) as file:
+            file.visititems(lambda _, entry: entry[()] if isinstance(entry, h5py.Dataset) else None)
+    elif path.suffix == ".pixels":
+        with np.load(path.with_suffix(".npz")) as table:
+            assert path.stat().st_size == table["offset"][-1]
+    elif path.suffix == ".so":
+        ctypes.CDLL(str(path))
+    elif path.suffix != ".log":
+        raise AssertionError("nobody has said what it should hold")

@@ -36,8 +36,8 @@ def whole(inputs: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> C
     return of
 
 
-def check(kind: str, number: int, inputs: dict[str, str], whole: Whole, folder: Path) -> None:
-    seed = int(os.environ.get("KILL_SEED", random.randrange(10**6)))
+def check(kind: str, number: int, inputs: dict[str, str], whole: Whole, folder: Path, seed: int) -> None:
+    seed = int(os.environ.get("KILL_SEED", seed))
     first, *more = killed.draw(random.Random(f"{seed} {kind} {number}"))
     print(f"KILL_SEED={seed} repeats {first} {more}")
     for attempt in itertools.count():
@@ -57,7 +57,7 @@ def check(kind: str, number: int, inputs: dict[str, str], whole: Whole, folder: 
 
 @pytest.mark.parametrize("kind", ["streamed", "stored", "sweep-together", "extract", "cache"])
 def test_killed_at_any_moment(kind: str, inputs: dict[str, str], whole: Callable[[str], Whole], tmp_path: Path) -> None:
-    check(kind, 0, inputs, whole(kind), tmp_path)
+    check(kind, 0, inputs, whole(kind), tmp_path, seed=0)
 
 
 @pytest.mark.slow
@@ -66,4 +66,4 @@ def test_killed_at_any_moment(kind: str, inputs: dict[str, str], whole: Callable
 def test_a_hundred_commands_killed_at_any_moment(
     kind: str, number: int, inputs: dict[str, str], whole: Callable[[str], Whole], tmp_path: Path
 ) -> None:
-    check(kind, number, inputs, whole(kind), tmp_path)
+    check(kind, number, inputs, whole(kind), tmp_path, seed=random.randrange(10**6))

@@ -24,7 +24,6 @@ from PIL import Image
 from tests.conftest import CHECKOUT, fresh
 from tests.train.test_resume import assert_same_bits
 from train import loop
-from train.data import predecoded, sources
 from train.errors import AGAIN, UserError
 from train.features import of_run
 from train.report import again as report
@@ -79,8 +78,12 @@ Attack = Callable[[str], list[dict[str, Any]]]
 @pytest.fixture(params=["a disk", pytest.param("a limit", marks=pytest.mark.slow)])
 def attack(request: pytest.FixtureRequest, given: Path, alone: list[str], tmp_path: Path) -> Attack:
     """Runs attacks.py in a copy of what it reads, and returns what has come of each command."""
+    if sys.platform != "linux":
+        pytest.skip("capabilities and namespaces are Linux's")
     if request.param == "a limit":
         alone = []
+    elif not alone:
+        pytest.skip("nothing can be mounted here")
     for there in given.iterdir():
         (shutil.copytree if there.is_dir() else shutil.copy)(there, tmp_path / there.name)
 
@@ -95,7 +98,9 @@ def attack(request: pytest.FixtureRequest, given: Path, alone: list[str], tmp_pa
             *(["mount"] if alone else []),
         ]
         cache = {"JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir)}
-        process = subprocess.run(line, capture_output=True, text=True, cwd=CHECKOUT, env=os.environ | cache)
+        process = subprocess.run(
+            line, capture_output=True, text=True, cwd=CHECKOUT, env=os.environ | cache, timeout=3600
+        )
         assert process.returncode == 0, process.stderr
         return [json.loads(line) for line in process.stdout.splitlines()]
 
@@ -143,9 +148,7 @@ def test_a_training_goes_on_when_there_is_room(attack: Attack, given: Path, tmp_
 
 @pytest.mark.slow
 def test_a_training_goes_on_wherever_the_disk_fills(attack: Attack, given: Path, tmp_path: Path) -> None:
-    came = attack("training, many sizes")
-    came = [one for one in came if one["first"][0] or one["left"] == []]  # a limit of files is none of their number
-    check_trainings(came, tmp_path, given / "whole")
+    check_trainings(attack("training, many sizes"), tmp_path, given / "whole")
 
 
 @pytest.mark.slow
@@ -170,7 +173,8 @@ def check_writers(came: list[dict[str, Any]]) -> None:
             line = assert_one_line(one["first"])
             assert "No space left" in line or "File too large" in line or " MB are free" in line, line
             assert "room" in line
-        assert not [left for left in one["left"] if "draft" in left], one
+        assert not [left for left in one["left"] if any(word in left for word in DRAFTS)], one
+        assert one["torn"] == [], one  # what stood under its name was what stands there in the end
         assert_well(one["again"])
 
 
@@ -306,15 +310,6 @@ def test_where_no_run_can_be(workdir: str, why: str, experiment: ConfigDict, tmp
         loop.train(fresh(experiment), tmp_path / workdir)
     assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "file").read_text() == "mine"
-
-
-def test_a_cache_is_made_by_one_process(given: Path, experiment: ConfigDict, tmp_path: Path) -> None:
-    uri = f"folder:{given}/photos"
-    source = sources.read(uri, experiment.dataset)
-    with lock(tmp_path / ".cache.draft"), pytest.raises(UserError, match="another process writes there"):
-        predecoded.write(source, uri, tmp_path / "cache", 16, "bilinear")
-    predecoded.write(source, uri, tmp_path / "cache", 16, "bilinear")
-    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
 def test_a_report_waits_for_nobody(given: Path, tmp_path: Path) -> None:

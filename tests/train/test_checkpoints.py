@@ -1,9 +1,8 @@
 """Checkpoints whose bytes have changed are found, and the newest that has not is gone on with."""
 
 import errno
-import gc
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -15,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from tests.conftest import fresh
+from tests.conftest import READING_LEFT_BEGUN, fresh
 from train import devices, loop
 from train.checkpoints import Checkpoints, load_network
 from train.errors import UserError
@@ -50,17 +49,7 @@ def test_places_count_and_nothing_is_nothing() -> None:
     assert checksums([jnp.zeros((0, 3)), array, jnp.array([True, False])]) == [0, *checksums([array]), 1]
 
 
-# Where Orbax cannot read one array, it leaves the reading of others begun; they go here, and not in a later test.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
-    pytest.mark.filterwarnings("ignore:Exception ignored in.*coroutine:pytest.PytestUnraisableExceptionWarning"),
-]
-
-
-@pytest.fixture(autouse=True)
-def _nothing_left() -> Iterator[None]:
-    yield
-    gc.collect()
+pytestmark = READING_LEFT_BEGUN
 
 
 @pytest.fixture(scope="module")

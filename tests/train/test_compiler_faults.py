@@ -17,8 +17,15 @@ from train.explaining import attribution
 from train.onednn import library
 
 ROWS = (32_768, 32_769, 40_000)
-# Both ways of a CPU: by oneDNN where it is there, and without it.
-WAYS = ("0", "1") if library.computes() else ("0",)
+
+
+@pytest.fixture(params=["0", "1"])
+def onednn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways of a CPU: by oneDNN where it is there, and without it."""
+    if request.param == "1" and not library.computes():
+        pytest.skip("oneDNN is not there")
+    monkeypatch.setenv("OLDMASTERS_ONEDNN", request.param)
+    return str(request.param)
 
 
 def squares(x: jax.Array) -> jax.Array:
@@ -28,12 +35,9 @@ def squares(x: jax.Array) -> jax.Array:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("onednn", WAYS)
+@pytest.mark.usefixtures("onednn")
 @pytest.mark.parametrize("rows", ROWS)
-def test_a_product_and_the_sum_behind_it(
-    rows: int, onednn: str, precision: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OLDMASTERS_ONEDNN", onednn)
+def test_a_product_and_the_sum_behind_it(rows: int, precision: str) -> None:
     values = np.arange(rows) % 13  # squares that bfloat16 holds, in no period that rows are computed in
     x = jnp.zeros((rows, 3), precision).at[:, 0].set(values)
     found = np.float32(devices.jit(squares, precision)(x))
@@ -51,9 +55,8 @@ BEHIND: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("onednn", WAYS)
-def test_what_networks_do_behind_products(onednn: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OLDMASTERS_ONEDNN", onednn)
+@pytest.mark.usefixtures("onednn")
+def test_what_networks_do_behind_products(precision: str) -> None:
     random = np.random.default_rng(0)
     x, kernel = (jnp.asarray(random.integers(-4, 5, shape), precision) for shape in ((ROWS[-1], 3), (3, 5)))
     program = devices.jit(lambda x, kernel: [of((x @ kernel).astype("float32")) for of in BEHIND.values()], precision)

@@ -54,7 +54,9 @@ def twice(tmp_path: Path, flags: tuple[str, ...], of_second: tuple[str, ...], mo
         ("other", tmp_path / "elsewhere", OTHERWISE, of_second),
     ):
         line = command_line("train", f"--workdir={tmp_path / name}", *flags, *settled, *own)
-        process = subprocess.run(line, capture_output=True, text=True, cwd=cwd, env=os.environ | environment | more)
+        process = subprocess.run(
+            line, capture_output=True, text=True, cwd=cwd, env=os.environ | environment | more, timeout=900
+        )
         assert process.returncode == 0, process.stderr
     assert len(metrics(tmp_path / "one")) >= 3
     assert_same_bits(tmp_path / "one", tmp_path / "other")

@@ -234,10 +234,11 @@ def read_records(path: Path, split: str) -> list[Record]:
     try:
         records = [Record(*record) for record in json_file.read(file)]
         if not all(isinstance(text, str) for record in records for text in record):
-            raise ValueError("it holds what is no text")
+            raise ValueError("id, digest and label must be texts")
         return records
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{file}: cannot be read ({error}); remove {path} and extract again") from error
+        why = "of each image, it must say id, digest and label" if isinstance(error, TypeError) else error
+        raise UserError(f"{file}: cannot be read ({why}); remove {path} and extract again") from error
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -251,7 +252,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         if (version := manifest["version"]) != VERSION:
             raise UserError(f"{path}: is of version {version}, this program reads {VERSION}; extract again")
         _hold(manifest)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: does not say what a store's says; remove {path.parent} and extract again") from error
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); remove {path.parent} and extract again") from error
     return dict(manifest)
 
@@ -276,8 +279,8 @@ def _hold(manifest: Any) -> None:
     if type(views) is not int or not 0 <= views < 2**20:
         raise ValueError("its views must be a whole number of 0 or more")
     if not layers or not all(map(_NAME.fullmatch, (*layers, *splits))):
-        raise ValueError("a stage or a split has a name that none has")
+        raise ValueError("the name of a stage or a split must be one of Python's")
     if manifest["dtype"] not in STORED_TYPES:
-        raise ValueError(f"its numbers are {manifest['dtype']!r}")
+        raise ValueError(f"its numbers must be of {', '.join(STORED_TYPES)}")
     if names is not None and (len(names) != classes or not all(isinstance(name, str) for name in names)):
-        raise ValueError(f"the names of {classes} classes are others")
+        raise ValueError(f"it must name each of its {classes} classes")

@@ -1,12 +1,15 @@
 """Who gets which images: roles of a data set, and hosts of a batch; each image where it belongs, once."""
 
 import contextlib
+import json
+import os
 import random as plain_random
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from configs import base
+from tests.conftest import CHECKOUT
 from train import devices
 from train.data import dataset
 from train.data.examples import Examples
@@ -198,10 +202,22 @@ def test_each_epoch_takes_one_view_of_each_image(total: int, size: int, views: i
         assert sorted((found % total).tolist()) == list(range(total))
 
 
+OF_EIGHT = """
+import jax
+from train import devices
+place = devices.by_batch(devices.make_mesh(None))
+of = place.addressable_devices_indices_map((40,))
+print([part[0].indices(40)[:2] for _, part in sorted(of.items(), key=lambda pair: pair[0].id)])
+"""
+
+
 def test_a_device_holds_the_rows_that_the_stand_in_says() -> None:
-    """`Shared` above against jax's own sharding, of the devices that there are."""
-    place = devices.by_batch(devices.make_mesh(None))
-    count = jax.device_count()
-    np.testing.assert_array_equal(
-        devices.rows_here(place, 4 * count), devices.rows_here(Shared(list(range(count)), count), 4 * count)
-    )
+    """`Shared` above against jax's own sharding over eight devices."""
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    line = [sys.executable, "-c", OF_EIGHT]
+    process = subprocess.run(line, capture_output=True, text=True, cwd=CHECKOUT, env=environment)
+    assert process.returncode == 0, process.stderr
+    of = Shared(list(range(8)), 8).addressable_devices_indices_map((40,))
+    assert json.loads(process.stdout.replace("(", "[").replace(")", "]")) == [
+        list(of[device][0].indices(40)[:2]) for device in range(8)
+    ]

@@ -1,12 +1,12 @@
 """Caffe's models, byte by byte as protocol buffers write them (caffe.proto of BVLC/caffe)."""
 
 import struct
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.conftest import little_memory
 from tests.train.weights.test_torch_reader import read_all, refused
 from train.weights.opening import open_weights
 
@@ -110,10 +110,8 @@ def test_fields_that_are_not_known_are_passed_over(tmp_path: Path) -> None:
 )
 def test_what_does_not_fit_is_one_line_and_no_memory(blobs: list[bytes], words: str, tmp_path: Path) -> None:
     path = written(tmp_path / "net.caffemodel", network(layer("fc6", *blobs)))
-    tracemalloc.start()
-    line = refused(path)
-    assert tracemalloc.get_traced_memory()[1] < 2**20
-    tracemalloc.stop()
+    with little_memory(2**20):
+        line = refused(path)
     assert line.startswith("cannot be read as a Caffe file (")
     assert words in line
 

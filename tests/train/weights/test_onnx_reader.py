@@ -1,7 +1,6 @@
 """ONNX graphs as exporters write them: what they do, step by step, what they hold, and what is refused by its node."""
 
 import json
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.conftest import little_memory
 from tests.train.weights.test_torch_reader import every, read_all, refused
 from train.weights.opening import open_weights
 
@@ -331,10 +331,8 @@ def test_claims_of_what_is_not_there_are_one_line_and_no_memory(dims: tuple[int,
         made = model(LENET, {name: array for name, array in CONSTANTS.items() if name != "c.weight"})
         made.graph.initializer.append(claimed)
         path = saved(tmp_path / "net.onnx", made)
-        tracemalloc.start()
-        assert "'c.weight' claims" in refused(path)
-        assert tracemalloc.get_traced_memory()[1] < 2**21
-        tracemalloc.stop()
+        with little_memory(2**21):
+            assert "'c.weight' claims" in refused(path)
 
 
 def test_claims_of_large_images_take_no_memory(tmp_path: Path) -> None:
@@ -342,10 +340,8 @@ def test_claims_of_large_images_take_no_memory(tmp_path: Path) -> None:
     path = saved(
         tmp_path / "net.onnx", model([rows, *LENET], {"rows": np.ones((6, 3), np.float32)}, (1, 1, 10**9, 10**9))
     )
-    tracemalloc.start()
-    assert "multiplies maps by what is no average of them" in refused(path)
-    assert tracemalloc.get_traced_memory()[1] < 2**21
-    tracemalloc.stop()
+    with little_memory(2**21):
+        assert "multiplies maps by what is no average of them" in refused(path)
 
 
 @pytest.mark.parametrize("kind", ["Concat", "Gather", "Reshape"])
@@ -362,10 +358,8 @@ def test_constants_that_grow_from_node_to_node_take_no_memory(kind: str, tmp_pat
     }[kind]
     constants = CONSTANTS | {"k0": np.ones((10, 100), np.float32), "indices": np.zeros(10**5, np.int64)}
     path = saved(tmp_path / "net.onnx", model([*nodes, *LENET], constants))
-    tracemalloc.start()
-    line = refused(path)
-    assert tracemalloc.get_traced_memory()[1] < 2**24
-    tracemalloc.stop()
+    with little_memory(2**24):
+        line = refused(path)
     assert "is not on the path" in line or "its nodes make more of its constants than it holds" in line
 
 

@@ -2,7 +2,6 @@
 
 import pickle
 import struct
-import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import little_memory
 from train.errors import UserError
 from train.weights import pickles
 from train.weights.file import reading
@@ -267,11 +267,8 @@ def test_a_tensor_that_claims_more_than_its_storage_has_is_refused(
 )
 def test_lengths_that_are_not_there_take_no_memory(body: bytes) -> None:
     data = program(body)
-    tracemalloc.start()
-    refused(data)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2**20
+    with little_memory(2**20):
+        refused(data)
 
 
 def test_tuples_that_nobody_can_hash_are_no_keys() -> None:

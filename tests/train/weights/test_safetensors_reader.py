@@ -2,7 +2,6 @@
 
 import json
 import struct
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from tests.conftest import little_memory
 from tests.train.weights.test_torch_reader import every, read_all, refused
 from train.weights.opening import open_weights
 
@@ -102,10 +102,8 @@ def test_integers_are_no_weights(dtype: str, tmp_path: Path) -> None:
 )
 def test_what_a_header_claims_is_one_line_and_no_memory(header: object, length: int | None, tmp_path: Path) -> None:
     path = written(tmp_path / "net.safetensors", header, bytes(8), length)
-    tracemalloc.start()
-    line = refused(path)
-    assert tracemalloc.get_traced_memory()[1] < 2**22
-    tracemalloc.stop()
+    with little_memory(2**22):
+        line = refused(path)
     assert line.startswith("cannot be read as a safetensors file (")
 
 

@@ -2,7 +2,6 @@
 
 import pickle
 import struct
-import tracemalloc
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from tests.conftest import little_memory
 from tests.train.weights.test_pickles import RUNS, program, storage, table, tensor, text
 from train.errors import UserError
 from train.weights import torch_writer
@@ -308,10 +308,8 @@ def test_what_an_archive_claims_of_an_entry_is_held_against_the_file(
     path = zip_file(tmp_path / "net.pth", GOOD, {"0": WHOLE.tobytes()})
     values = value if isinstance(value, tuple) else (value,)
     changed_entries(path, "net/data/0", lambda data, at: struct.pack_into(kind, data, at + place, *values))
-    tracemalloc.start()
-    assert words in refused(path) or "its last entry is longer than what is there" in refused(path)
-    assert tracemalloc.get_traced_memory()[1] < 2**21
-    tracemalloc.stop()
+    with little_memory(2**21):
+        assert words in refused(path) or "its last entry is longer than what is there" in refused(path)
 
 
 def test_compressed_and_doubled_entries_are_refused(tmp_path: Path) -> None:
@@ -347,10 +345,8 @@ def test_claims_of_what_is_not_there_are_one_line_and_no_memory(claimed: bytes, 
     data = program(table({"fc.weight": claimed}))
     for make in (zip_file, legacy_file):
         path = make(tmp_path / "net.pth", data, {"0": WHOLE.tobytes()})
-        tracemalloc.start()
-        line = refused(path)
-        assert tracemalloc.get_traced_memory()[1] < 2**21
-        tracemalloc.stop()
+        with little_memory(2**21):
+            line = refused(path)
         assert words in line
         assert line.endswith("; is it whole?")
 
