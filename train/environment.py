@@ -1,6 +1,5 @@
 """What a run ran on: versions, devices, commit, command line, data."""
 
-import os
 import platform
 import shlex
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 import jax
 
 from train import hosts
+from train.cores import cores
 from train.data.roles import Dataset
 from train.onednn import rules
 
@@ -58,7 +58,7 @@ def machine() -> dict[str, Any]:
         "git": _git(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpus": cores(),
         "packages": {name: metadata.version(name) for name in _PACKAGES},
         "onednn": rules.version(),
         "processes": hosts.count(),

@@ -20,7 +20,7 @@ from train.data.stream import BatchesInOrder, TrainingBatches, stream
 
 # Batches that the host may be ahead of the device: enough to keep it busy, few enough to find room there.
 AHEAD = 8
-# Stored activations of more bytes than this stay on disk, and batches of them are read ahead.
+# Images and stored activations of more bytes than this stay where they are, and batches of them are taken ahead.
 _RESIDENT_BYTES = 2**31
 
 
@@ -31,8 +31,8 @@ def training_batches(
     """Yield an iterator over the batches of steps `first` to `last - 1`, each shared by the mesh's devices.
 
     Args:
-      images: what is trained on. Examples are put on every device once, and stored activations if they are not too
-        many; of photos, only batches are.
+      images: what is trained on. Examples and stored activations are put on every device once, if they are not too
+        many; otherwise, and of photos, only batches are.
       config: the whole config.
       mesh: of devices.
       first: the first step, from 0.
@@ -44,13 +44,11 @@ def training_batches(
         with stream(TrainingBatches(images, config, rows), first, last, config.dataset.workers) as batches:
             yield (devices.put_rows(batch, places, size) for batch in batches)
         return
-    views = 1
-    if isinstance(images, Activations):
-        views = images.views
-        if images.nbytes > _RESIDENT_BYTES:
-            with stream(partial(_stored_batch, images, config, rows), first, last, 0) as batches:
-                yield (devices.put_rows(batch, places, size) for batch in batches)
-            return
+    if images.nbytes > _RESIDENT_BYTES:
+        with stream(partial(_batch, images, config, rows), first, last, 0) as batches:
+            yield (devices.put_rows(batch, places, size) for batch in batches)
+        return
+    views = images.views if isinstance(images, Activations) else 1
     everything = images.all() if isinstance(images, Activations) else images
     resident, draw = devices.put(everything, devices.replicated(mesh)), _draw(places)
     yield (draw(resident, batch_indices(images.total, size, config.seed, step, views)) for step in range(first, last))
@@ -62,9 +60,10 @@ def _draw(places: NamedSharding) -> Callable[[Examples, np.ndarray], Examples]:
     return jax.jit(lambda examples, indices: jax.tree.map(lambda x: x[indices], examples), out_shardings=places)
 
 
-def _stored_batch(images: Activations, config: ConfigDict, rows: np.ndarray, step: int) -> Examples:
-    """Return those rows of the batch of a step, read from where the activations are stored."""
-    return images.take(batch_indices(images.total, config.train.batch_size, config.seed, step, images.views)[rows])
+def _batch(images: Examples | Activations, config: ConfigDict, rows: np.ndarray, step: int) -> Examples:
+    """Return those rows of the batch of a step, taken from where the images or activations lie."""
+    views = images.views if isinstance(images, Activations) else 1
+    return images.take(batch_indices(images.total, config.train.batch_size, config.seed, step, views)[rows])
 
 
 def batches_in_order(
@@ -95,7 +94,8 @@ def batches_in_order(
                 yield devices.put_rows(batch, places, batch_size), counted(number)
         return
     # Images in memory go to the devices at once: putting a small network's batch there costs a part of computing it.
-    resident = devices.put(images, devices.replicated(mesh)) if isinstance(images, Examples) else None
+    here = isinstance(images, Examples) and images.nbytes <= _RESIDENT_BYTES
+    resident = devices.put(images, devices.replicated(mesh)) if here else None
     for number in range(first, -(-images.total // batch_size)):
         index = np.minimum(np.arange(number * batch_size, (number + 1) * batch_size), images.total - 1)
         if resident is None:

@@ -57,9 +57,9 @@ def train(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Non
     _, params, _ = network.describe(config)
     mesh = devices.make_mesh(config.mesh.data, config.mesh.model)
     check_batch(config, data.train.total, mesh)
-    if config.transfer.net_a and not (workdir / CONFIG).exists():
-        net_a.check(config)
     given_layers = {} if weights is None else digests(config, weights)
+    if config.transfer.net_a and not (workdir / CONFIG).exists():
+        given_layers = net_a.digests(config, mesh)
     del weights  # they are read again where they are needed, and lie in memory once
     _compare_hosts(config, data)
     with lock(workdir) if hosts.writes() else contextlib.nullcontext():
@@ -154,8 +154,9 @@ def _fit(config: ConfigDict, data: Dataset, mesh: Mesh, folder: RunFolder) -> di
         beginning = begin(config, data, folder, checkpoints, mesh)
         data = beginning.data
         with listen() as signals:
-            prepared = prepare(config, data.train.total, mesh, given=beginning.given)
-            timetable, schedule, state, train_step, compile_seconds = prepared
+            timetable, schedule, state, train_step, compile_seconds = prepare(
+                config, data.train.total, mesh, given=beginning.given
+            )
             beginning = beginning._replace(given=None)  # it lies on the devices now, and is not wanted twice
             learning_rate = jax.jit(schedule)
             evaluate = make_run_evaluator(config, mesh)

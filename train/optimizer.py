@@ -31,7 +31,8 @@ def _cosine(peak: float, warmup: int, total: int, epoch: float) -> optax.Schedul
 
 def _one_cycle(peak: float, warmup: int, total: int, epoch: float) -> optax.Schedule:
     # Smith and Topin 2017, arXiv 1708.07120: up from a tenth, and down to a thousandth of that.
-    return optax.cosine_onecycle_schedule(total, peak, warmup / total, div_factor=10, final_div_factor=1000)
+    share = (warmup + 0.5) / total  # optax cuts share * total down to a whole number of steps
+    return optax.cosine_onecycle_schedule(total, peak, share, div_factor=10, final_div_factor=1000)
 
 
 def _with_warmup(peak: float, warmup: int, schedule: optax.Schedule) -> optax.Schedule:
@@ -72,7 +73,9 @@ def _options(section: ConfigDict, signature_of: Callable[..., Any]) -> dict[str,
 def make_schedule(config: ConfigDict, steps_per_epoch: float, total_steps: int) -> optax.Schedule:
     """Return the learning rate by step, from the completed section `schedule`."""
     make = SCHEDULES[config.name]
-    warmup = min(round(config.warmup_epochs * steps_per_epoch), total_steps - 1)  # rounding may leave no step behind it
+    warmup = round(config.warmup_epochs * steps_per_epoch)
+    if make in (_cosine, _one_cycle):  # rounding may leave no step behind it; the others know of no end
+        warmup = min(warmup, total_steps - 1)
     return make(config.learning_rate, warmup, total_steps, steps_per_epoch, **_options(config, make))
 
 

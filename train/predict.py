@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from train import devices, settings
 from train.checkpoints import load_network
+from train.cores import cores
 from train.data import decode
 from train.data.boxes import middle_box
 from train.data.resize import resize
@@ -190,7 +191,7 @@ def _batches(
 
     Every batch has the same shape, so that one program is compiled; what is missing in one is black.
     """
-    with ThreadPoolExecutor() as threads:  # Pillow decodes outside Python's lock
+    with ThreadPoolExecutor(cores()) as threads:  # Pillow decodes outside Python's lock
         for start in range(0, len(images), size):
             names = images[start : start + size]
             batch = np.zeros((size, config.image_size, config.image_size, config.channels), np.uint8)

@@ -33,8 +33,8 @@ def is_watched() -> bool:
 def watch(place: Place | None, wait: int, heartbeat: int, *, debug: bool) -> int:
     """Start this command once more, and return its exit status when it has ended.
 
-    SIGTERM and Ctrl-C go on to the child as SIGTERM, which all hosts then heed at one step; a second one ends the child
-    at once. If jax or the system has ended it, one line on stderr says what is known, and the status is 1.
+    SIGTERM and Ctrl-C go on to the child as SIGTERM, which all hosts then heed at one step; a second Ctrl-C ends the
+    child at once. If jax or the system has ended it, one line on stderr says what is known, and the status is 1.
 
     Args:
       place: which process this is, or None if jax finds it out.
@@ -53,7 +53,8 @@ def watch(place: Place | None, wait: int, heartbeat: int, *, debug: bool) -> int
     passed: list[int] = []
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
-        child.send_signal(signal.SIGKILL if passed else signal.SIGTERM)
+        # Schedulers and launchers may both send SIGTERM, while the state is saved; who presses Ctrl-C twice is serious.
+        child.send_signal(signal.SIGKILL if passed and number == signal.SIGINT else signal.SIGTERM)
         passed.append(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -40,6 +40,18 @@ def test_a_warmup_of_all_the_steps_leaves_one() -> None:
     assert np.all(np.isfinite(rates(1, name="cosine", warmup_epochs=0.99)))
 
 
+def test_what_knows_of_no_end_may_be_made_longer() -> None:
+    for options in ({"name": "constant"}, {"name": "step", "milestones": (4,), "factor": 0.1}):
+        short, long = (rates(epochs, learning_rate=1.0, warmup_epochs=1.95, **options) for epochs in (2, 5))
+        np.testing.assert_array_equal(short, long[:20])
+
+
+def test_one_cycle_warms_up_for_as_many_steps_as_it_is_told() -> None:
+    for warmup, epochs in ((2.9, 10), (0.1, 4.9)):  # 29 of 100 is 28.999... to a computer, 1 of 49 is 0.999...
+        rate = rates(epochs, name="one_cycle", learning_rate=1.0, warmup_epochs=warmup)
+        assert rate.argmax() == round(10 * warmup)
+
+
 def test_cosine_goes_from_the_top_to_nothing() -> None:
     rate = rates(4, name="cosine", learning_rate=2.0)
     np.testing.assert_allclose(rate[[0, 20]], [2, 1], atol=1e-5)

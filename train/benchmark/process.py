@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from train.cores import cores
 from train.errors import UserError
 
 _STATUS = Path("/proc/self/status")
@@ -21,10 +22,9 @@ _CHECKOUT = Path(__file__).resolve().parent.parent.parent
 
 def machine(*packages: str) -> dict[str, Any]:
     """Return what figures are of: how many cores this process may use, the processor, and versions of packages."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     distributions = metadata.packages_distributions()
     versions = {name: metadata.version(name) for package in packages for name in distributions.get(package, ())}
-    return {"cpus": cores, "processor": platform.processor() or platform.machine(), **versions}
+    return {"cpus": cores(), "processor": platform.processor() or platform.machine(), **versions}
 
 
 class Side:

@@ -16,6 +16,11 @@ class Examples(NamedTuple):
         """How many images."""
         return len(self.labels)
 
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the images are."""
+        return self.images.nbytes
+
     def take(self, index: np.ndarray) -> "Examples":
         """Return the examples at the indices `[M]`."""
         return Examples(self.images[index], self.labels[index])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from train.cores import cores
 from train.data import archive, decode
 from train.data.examples import Examples
 from train.data.photos import Photos
@@ -100,7 +101,7 @@ def _read_file(path: Path, stream: bool, channels: int) -> tuple[Examples | Phot
     packed = _packed(path, arrays["jpeg"], arrays["offset"], labels)
     if not stream:
         return Photos.all_of(packed, channels).whole(), names
-    with ThreadPoolExecutor() as threads:  # Pillow decodes outside Python's lock
+    with ThreadPoolExecutor(cores()) as threads:  # Pillow decodes outside Python's lock
         reasons = threads.map(lambda index: decode.check(packed.bytes_of(index)), range(len(packed)))
         for index, reason in enumerate(reasons):
             if reason:

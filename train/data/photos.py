@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from train.cores import cores
 from train.data import decode
 from train.data.boxes import ChooseBox, middle_box
 from train.data.examples import Examples
@@ -163,7 +164,7 @@ class Photos:
 
     def _on_all_cores(self, load: Callable[[np.ndarray], Examples]) -> Examples:
         indices = np.array_split(np.arange(self.total), -(-self.total // _PART))
-        with ThreadPoolExecutor() as threads:  # Pillow decodes outside Python's lock
+        with ThreadPoolExecutor(cores()) as threads:  # Pillow decodes outside Python's lock
             parts = list(threads.map(load, indices))
         for index, part in zip(indices, parts, strict=True):
             if part.images.shape[1:] != parts[0].images.shape[1:]:

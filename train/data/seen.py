@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from train.cache import user_folder
+from train.cores import cores
 from train.data import decode
 from train.whole import write_whole
 
@@ -66,7 +67,7 @@ def looked_at(root: Path, names: Sequence[str], look: Callable[[str], Look]) -> 
         print(f"looking at {len(new):,} photos in {root}, once", file=sys.stderr, flush=True)
     parts = [new[start : start + _PART] for start in range(0, len(new), _PART)]
     try:
-        with ThreadPoolExecutor() as threads:  # decoders work outside of Python's lock
+        with ThreadPoolExecutor(cores()) as threads:  # decoders work outside of Python's lock
             for part, looks in zip(parts, threads.map(lambda part: [look(name) for name in part], parts), strict=True):
                 seen.update(zip(part, looks, strict=True))
     finally:  # also of a look that Ctrl-C has ended

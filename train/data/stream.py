@@ -16,6 +16,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
+from train.cores import cores
 from train.data import boxes
 from train.data.examples import Examples
 from train.data.order import batch_indices
@@ -127,7 +128,7 @@ def stream(make: Callable[[int], _Batch], first: int, last: int, workers: int) -
     import grain  # 1 s to import, wanted by streams alone
 
     numbers = grain.MapDataset.range(first, last).map(make)
-    threads = min(os.cpu_count() or 1, _MOST_THREADS)
+    threads = min(cores(), _MOST_THREADS)
     if workers:
         if not flags.FLAGS.is_parsed():  # by whoever is no command; Grain's workers ask for flags
             flags.FLAGS.mark_as_parsed()

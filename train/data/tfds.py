@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from train.cores import cores
 from train.data.photos import Photos
 from train.data.source import Source
 from train.errors import UserError, nearest
@@ -73,7 +74,7 @@ class _Records:
     @functools.cached_property
     def labels(self) -> np.ndarray:
         parts = np.array_split(np.arange(len(self)), -(-len(self) // 1_000))
-        with ThreadPoolExecutor() as threads:
+        with ThreadPoolExecutor(cores()) as threads:
             labels = threads.map(lambda part: [label for _, label in self.read(part.tolist())], parts)
             return np.concatenate([np.asarray(part, np.int32) for part in labels])
 

@@ -103,19 +103,21 @@ def augment(key: jax.Array, images: jax.Array, config: ConfigDict, dataset: Conf
     `dataset` is complete. Random resized crops have been cut before, out of the photos (see data/stream.py).
     """
     flip_key, shift_key, crop_key, affine_key, color_key = jax.random.split(key, 5)
-    if config.flip:
-        images = flip(flip_key, images)
-    if config.shift:
-        images = shift(shift_key, images, config.shift)
-    if config.pad_and_crop:
-        images = pad_and_crop(crop_key, images, config.pad_and_crop)
-    if config.trivial_augment:
-        images = trivial_augment(jax.random.fold_in(key, 0), images)
-    images = images.astype(jnp.float32)
-    if config.rotate or config.scale or config.shear:
-        images = affine(affine_key, images, config.rotate, config.scale, config.shear)
-    if config.color_noise:
-        images = color_noise(color_key, images, dataset.covariance, config.color_noise)
+    # TPUs round what they multiply to eight bits otherwise, and pixels 129 and 130 to one place.
+    with jax.default_matmul_precision("highest"):
+        if config.flip:
+            images = flip(flip_key, images)
+        if config.shift:
+            images = shift(shift_key, images, config.shift)
+        if config.pad_and_crop:
+            images = pad_and_crop(crop_key, images, config.pad_and_crop)
+        if config.trivial_augment:
+            images = trivial_augment(jax.random.fold_in(key, 0), images)
+        images = images.astype(jnp.float32)
+        if config.rotate or config.scale or config.shear:
+            images = affine(affine_key, images, config.rotate, config.scale, config.shear)
+        if config.color_noise:
+            images = color_noise(color_key, images, dataset.covariance, config.color_noise)
     return images
 
 

@@ -120,6 +120,20 @@ def explain(
       UserError: the image cannot be used, there is no such class, stage or unit, the run has no checkpoint, or `source`
         cannot be read.
     """
+    with jax.default_matmul_precision("highest"):  # TPUs and GPUs round float32 products to fewer digits otherwise
+        return _explained(folder, image, class_name, stage, unit, source, most, say)
+
+
+def _explained(
+    folder: RunFolder,
+    image: str,
+    class_name: str | None,
+    stage: str | None,
+    unit: int | None,
+    source: str | None,
+    most: int,
+    say: Callable[[str], None],
+) -> Explanation:
     config, mesh = folder.config, devices.make_mesh(None)
     pixels = _read(image, config.dataset)
     scores = Scores(load_network(folder, mesh), config)

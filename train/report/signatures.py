@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from train.cores import cores
 from train.data import decode
 from train.data.photos import Photos
 from train.data.roles import Read
@@ -38,7 +39,7 @@ def sign(images: Read) -> Signatures:
     digests: list[bytes] = []
     gray = np.empty((images.total, SIDE, SIDE), np.uint8)
     parts = np.array_split(np.arange(images.total), -(-images.total // _PART))
-    with ThreadPoolExecutor() as threads:  # Pillow decodes outside Python's lock
+    with ThreadPoolExecutor(cores()) as threads:  # Pillow decodes outside Python's lock
         for part, signed in zip(
             parts, threads.map(lambda part: [_sign(images, int(i)) for i in part], parts), strict=True
         ):

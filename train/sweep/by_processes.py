@@ -1,12 +1,12 @@
 """A sweep by processes of scripts.train, several at once."""
 
 import itertools
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from train.cores import cores
 from train.errors import AGAIN, UserError
 from train.signals import Signals
 from train.sweep.child import Child, stop
@@ -15,11 +15,6 @@ from train.sweep.trials import Trial
 
 # Seconds between two looks at what the processes do.
 _PAUSE = 0.05
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run(

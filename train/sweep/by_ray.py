@@ -20,11 +20,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from train.cores import cores
 from train.errors import AGAIN, UserError
 from train.records import METRICS, read_metrics
 from train.run import RunFolder
 from train.signals import Signals
-from train.sweep.by_processes import cores
 from train.sweep.child import Child, python_path, stop
 from train.sweep.folder import InterruptedSweep, SweepFolder
 from train.sweep.ranges import Asha

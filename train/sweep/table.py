@@ -47,7 +47,7 @@ def _note(runs: Sequence[dict[str, Any]]) -> str:
 
 
 def accuracy(figure: dict[str, Any] | None) -> str:
-    """Return a mean, and half its interval where there is one, in per cent."""
+    """Return a mean, and the ends of its interval where there is one, in per cent."""
     if figure is None:
         return "-"
     if figure["interval"] is None:

@@ -82,12 +82,7 @@ def _adopt_store(config: ConfigDict, given: Collection[str]) -> None:
             f"config.transfer.mode={config.transfer.mode}: {config.dataset.source} is of activations; take its photos"
         )
     store = Store(Path(path).expanduser())
-    try:
-        theirs = settings.from_json(to_json(store.manifest["config"]))
-    except (KeyError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"{store.path}: is of another version of this program ({error}); extract again into another folder"
-        ) from error
+    theirs = _config_of(store)
     free = (*settings.NOT_IDENTITY, *(f"model.{key}" for key in FREE))
     adopted = [key for key, _ in settings.leaves(theirs) if key.startswith(("model.", "dataset."))]
     adopted = ["dataset.source", "precision", *(key for key in adopted if not key.startswith(free))]
@@ -108,6 +103,26 @@ def _adopt_store(config: ConfigDict, given: Collection[str]) -> None:
         frozen_until=store.layer(config.transfer.frozen_until),
         weights=config.transfer.weights or theirs.transfer.weights,
     )
+
+
+def take_open(config: ConfigDict, store: Store) -> None:
+    """Set what is open of the section `dataset` as it was for a store, where its images cannot say it.
+
+    Raises:
+      UserError: the store is of another version.
+    """
+    for key, value in _config_of(store).dataset.items():
+        if config.dataset[key] is None:
+            config.dataset[key] = value
+
+
+def _config_of(store: Store) -> ConfigDict:
+    try:
+        return settings.from_json(to_json(store.manifest["config"]))
+    except (KeyError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{store.path}: is of another version of this program ({error}); extract again into another folder"
+        ) from error
 
 
 def complete(config: ConfigDict) -> None:

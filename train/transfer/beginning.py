@@ -19,7 +19,7 @@ from train.network import PyTree
 from train.run import RunFolder
 from train.step import State
 from train.terminal import printable
-from train.transfer import net_a
+from train.transfer import adopting, net_a
 from train.transfer.weights import Weights, kept
 
 
@@ -33,6 +33,8 @@ def load_data(config: ConfigDict) -> Dataset:
         store = Store(Path(config.transfer.store).expanduser())
         unseen = f"{config.dataset.source} is not there; whether its images are the same is not looked at"
         print(printable(f"{store.path}: {unseen}"))
+        adopting.take_open(config, store)
+        adopting.complete(config)
         return of_store(store, store.layer(config.transfer.frozen_until))
     return dataset.load(config.dataset)
 
@@ -65,18 +67,20 @@ def begin(config: ConfigDict, data: Dataset, folder: RunFolder, checkpoints: Che
       UserError: something cannot be read or written, or the store is of something else.
     """
     resumes = checkpoints.latest() is not None
-    if config.transfer.mode == "scratch":
-        first_layers = net_a.given_by(config.transfer.net_a, mesh) if config.transfer.net_a and not resumes else None
-        return Beginning(data, first_layers, {})
-    frozen_part, _ = network.describe_parts(config)
+    if config.transfer.mode == "scratch" and not config.transfer.net_a:
+        return Beginning(data, None, {})
     was: dict[str, str] = folder.environment["transfer"]["sha256"]
     if not resumes:
-        given = kept(config, Weights(config))
+        key = "net_a" if config.transfer.net_a else "weights"
+        given = net_a.given_by(config, mesh) if config.transfer.net_a else kept(config, Weights(config))
         if network.digests(given["params"], given["stats"]) != was:
             raise UserError(
-                f"config.transfer.weights={config.transfer.weights}: are not those that {folder.path} was to begin "
+                f"config.transfer.{key}={config.transfer[key]}: are not the weights that {folder.path} was to begin "
                 "with; choose another --workdir"
             )
+    if config.transfer.net_a:
+        return Beginning(data, None if resumes else given, {})
+    frozen_part, _ = network.describe_parts(config)
     if frozen_part is None:
         return Beginning(data, None if resumes else given, {})
     graph, params, stats = frozen_part

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from models import full_name
 from models.vgg import SHALLOW
+from train import network
 from train.checkpoints import load_network
 from train.errors import UserError
 from train.network import PyTree, describe
@@ -14,7 +15,7 @@ from train.run import RunFolder
 
 
 def check(config: ConfigDict) -> None:
-    """Make sure that `given_by` can do its work, before anything is written.
+    """Make sure that a run of net A suits.
 
     Args:
       config: completed by the data; its transfer.net_a is a run folder.
@@ -45,15 +46,26 @@ def check(config: ConfigDict) -> None:
             )
 
 
-def given_by(run: str, mesh: Mesh) -> PyTree:
+def given_by(config: ConfigDict, mesh: Mesh) -> PyTree:
     """Return the first four convolutions and the dense layers of a trained net A, as a run begins with them.
 
     Args:
-      run: net A's run folder, which has passed `check`.
+      config: as of `check`.
       mesh: where they shall lie.
 
     Raises:
-      UserError: the run or its checkpoint cannot be read.
+      UserError: as `check`, or the run's checkpoint cannot be read.
     """
-    _, trained, _ = load_network(RunFolder(Path(run).expanduser()), mesh)
+    check(config)
+    _, trained, _ = load_network(RunFolder(Path(config.transfer.net_a).expanduser()), mesh)
     return {"params": {layer: trained[layer] for layer in SHALLOW}, "stats": {}}
+
+
+def digests(config: ConfigDict, mesh: Mesh) -> dict[str, str]:
+    """Return a SHA-256 of each layer that a run begins with.
+
+    Raises:
+      UserError: as `given_by`.
+    """
+    given = given_by(config, mesh)
+    return network.digests(given["params"], given["stats"])

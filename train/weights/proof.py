@@ -71,7 +71,8 @@ def compare(
     run = jax.jit(lambda params, stats, images: _activations(nnx.merge(graph, params, stats), images, set(arrays)))
     largest: dict[str, list[float]] = {name: [0.0, 0.0] for name in order if name in arrays}
     for first in range(0, len(inputs), _BATCH):
-        ours = run(params, stats, inputs[first : first + _BATCH])
+        with jax.default_matmul_precision("highest"):  # TPUs and GPUs round float32 products to fewer digits otherwise
+            ours = run(params, stats, inputs[first : first + _BATCH])
         for name, found in largest.items():
             there = arrays[name] if arrays[name].ndim else arrays[name][None]
             there = _channels_last(there, ours[name].ndim - 1, channels_first)

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 from tests.train.data.test_folder import photo
-from train import devices, settings
+from train import devices, feed, settings
 from train.data import dataset, stream
 from train.data.photos import Photos
 from train.data.stream import BatchesInOrder, TrainingBatches
@@ -117,6 +117,25 @@ def test_in_order_each_photo_counts_once(experiment: ConfigDict, photos: Photos)
     assert counted.tolist() == [True] * photos.total + [False] * (8 - photos.total)
     images = np.concatenate([batch.images for batch, _ in found])[counted]
     np.testing.assert_array_equal(images, photos.middles(16, "bilinear", 1.0).images)
+
+
+def test_images_that_devices_do_not_hold_come_batch_by_batch(
+    experiment: ConfigDict, photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, mesh = photos.middles(16, "bilinear", 1.0), devices.make_mesh(1)
+
+    def found() -> list[np.ndarray]:
+        with training_batches(held, experiment, mesh, 0, 5) as batches:
+            trained = [np.asarray(part) for batch in batches for part in batch]
+        for batch, counted in batches_in_order(held, experiment, mesh, 4):
+            trained += map(np.asarray, (*batch, counted))
+        return trained
+
+    resident = found()
+    monkeypatch.setattr(feed, "_RESIDENT_BYTES", held.nbytes - 1)
+    assert len(found()) == len(resident)
+    for one, other in zip(found(), resident, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])

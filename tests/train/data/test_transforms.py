@@ -92,6 +92,19 @@ def test_affine_is_scipys_of_some_matrix_within_the_amounts(amounts: tuple[float
     assert len({round(float(matrix[0, 0] + 7 * matrix[1, 0]), 5) for matrix in matrices}) == count  # each its own
 
 
+def test_nothing_that_moves_or_colours_is_rounded_on_an_accelerator() -> None:
+    """TPUs take float32 products of bfloat16 operands unless they are told otherwise: column 129.5 would be 130."""
+    config, colours = base.get_config(), jnp.zeros((2, 8, 8, 3), jnp.uint8)
+    config.augment.update(rotate=10.0, color_noise=0.1, trivial_augment=True)
+    config.dataset.covariance = tuple(np.eye(3).ravel())
+    made = jax.make_jaxpr(lambda key: transforms.augment(key, colours, config.augment, config.dataset))
+    program = str(made(jax.random.key(0)))
+    assert program.count("dot_general[") >= 5  # of two affine maps, gray, and colours
+    assert program.count("dot_general[") == program.count("precision=(HIGHEST, HIGHEST)") + program.count(
+        "precision=(Precision.HIGHEST, Precision.HIGHEST)"
+    )
+
+
 def test_augment_is_a_function_of_the_key(images: jax.Array) -> None:
     config = base.get_config()
     config.augment.update(shift=1, rotate=10.0, scale=0.1, shear=0.1, pad_and_crop=2, flip=True)

@@ -282,6 +282,22 @@ def test_a_store_is_a_source(config: ConfigDict, run: Path, tmp_path: Path) -> N
         train(begins_with_store(config, tmp_path / "store"), tmp_path / "other")
 
 
+def test_a_store_goes_on_where_its_images_are_out_of_reach(config: ConfigDict, run: Path, tmp_path: Path) -> None:
+    """By its name as transfer.store, and from the stage behind which a head is trained: not the last of the store."""
+    own = copied(run, tmp_path / "own")
+    of_run.extract(RunFolder(own), None, ("F6", "output"), tmp_path / "store", {})
+    (own.parent / "images.npz").unlink()
+    config = fresh(config, batch_size=32)
+    config.model.update(name="lenet5", hidden=None)
+    config.dataset.update(source=f"npz:{own.parent}/images.npz", image_size=32)
+    config.transfer.update(mode="stored", weights=str(own), store=str(tmp_path / "store"))
+    train(config, tmp_path / "trained")
+    folder = RunFolder(tmp_path / "trained")
+    assert folder.config.transfer.frozen_until == "F6"
+    assert folder.config.dataset.classes == 3
+    assert folder.result is not None
+
+
 def test_a_store_may_be_of_other_classes(config: ConfigDict, run: Path, tmp_path: Path) -> None:
     """Of five, where the network knows three: the head that is trained on the activations is new."""
     images = np.random.default_rng(1).integers(0, 256, (100, 16, 16, 1), dtype=np.uint8)

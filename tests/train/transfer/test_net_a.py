@@ -1,6 +1,7 @@
 """A deeper VGG begins with net A's layers."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from train.errors import UserError
 from train.loop import train
 from train.run import RunFolder
 from train.transfer import net_a
+from train.transfer.beginning import begin
 
 D_LAYERS = (*SHALLOW, "conv1_2", "conv2_2", "conv5_3")
 
@@ -96,11 +98,30 @@ def test_four_convolutions_and_the_dense_layers_are_copied(monkeypatch: pytest.M
     trained = layers((*SHALLOW, "conv4_1"), 1.0)
     monkeypatch.setattr(net_a, "load_network", lambda folder, mesh: (None, trained, {}))
     monkeypatch.setattr(net_a, "RunFolder", lambda path: None)
-    given = net_a.given_by("a", devices.make_mesh(1))
+    monkeypatch.setattr(net_a, "check", lambda config: None)
+    config = base.get_config()
+    config.transfer.net_a = "a"
+    given = net_a.given_by(config, devices.make_mesh(1))
     assert given["stats"] == {}
     assert given["params"].keys() == set(SHALLOW)
     for layer in given["params"].values():
         assert float(layer["kernel"][0, 0]) == float(layer["bias"][0]) == 1
+
+
+def test_another_net_a_does_not_slip_in_before_the_first_checkpoint(
+    vgg: ConfigDict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"params": {"conv1_1": {"kernel": jnp.ones(2)}}, "stats": {}}
+    monkeypatch.setattr(net_a, "given_by", lambda config, mesh: given)
+    vgg.transfer.update(mode="scratch", net_a="a")
+    began = {"transfer": {"sha256": net_a.digests(vgg, devices.make_mesh(1))}}
+    folder: Any = SimpleNamespace(path="d", environment=began)
+    nothing_saved: Any = SimpleNamespace(latest=lambda: None)
+    data: Any = None
+    assert begin(vgg, data, folder, nothing_saved, devices.make_mesh(1)).given is given
+    given["params"]["conv1_1"]["kernel"] *= 2
+    with pytest.raises(UserError, match=r"net_a=a: are not the weights that d was to begin with"):
+        begin(vgg, data, folder, nothing_saved, devices.make_mesh(1))
 
 
 def test_other_networks_than_vgg_take_none(config: ConfigDict) -> None:
