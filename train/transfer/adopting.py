@@ -50,7 +50,13 @@ def adopt(config: ConfigDict, workdir: Path, given: Collection[str] = ()) -> Wei
         for key in _PREPARATION:
             if config.dataset[key] is None:
                 config.dataset[key] = theirs.dataset[key]
-    config.dataset.channel_order = theirs.dataset.channel_order  # what the first kernel is for
+    order = "channel_order"  # what the first kernel is for
+    if f"dataset.{order}" in given and config.dataset[order] != theirs.dataset[order]:
+        raise UserError(
+            f"config.dataset.{order}={config.dataset[order]}: config.transfer.weights={config.transfer.weights} take "
+            f"{theirs.dataset[order]}; leave the key out"
+        )
+    config.dataset[order] = theirs.dataset[order]
     return weights
 
 

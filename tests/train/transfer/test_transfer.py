@@ -174,6 +174,9 @@ def test_the_weights_say_what_the_config_leaves_open(config: ConfigDict, source:
     theirs = RunFolder(source).config
     assert config.model.hidden == (24, 16)
     assert (config.dataset.mean, config.dataset.std) == (theirs.dataset.mean, theirs.dataset.std)
+    config.dataset.channel_order = "BGR"
+    with pytest.raises(UserError, match=r"channel_order=BGR: config.transfer.weights=.* take RGB; leave the key out"):
+        adopting.adopt(config, tmp_path / "run", ["dataset.channel_order"])
 
 
 def test_a_run_goes_on_when_its_weights_are_gone(config: ConfigDict, source: Path, tmp_path: Path) -> None:
