@@ -262,5 +262,5 @@ def test_other_weights_do_not_slip_in_before_the_first_checkpoint(
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     environment["transfer"]["sha256"]["hidden1"] = "0" * 64
     (tmp_path / "run" / "environment.json").write_text(json.dumps(environment))
-    with pytest.raises(UserError, match=r"are not those that .*run was to begin with"):
+    with pytest.raises(UserError, match=r"are not the weights that .*run was to begin with"):
         train(begins_with(config, source, "finetune"), tmp_path / "run")
