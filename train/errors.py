@@ -36,6 +36,8 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 def reason(error: Exception) -> str:
     """Return the system's words for what tensorstore reports in a thousand characters, or else the first line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     if code := _system_code(error):
         return os.strerror(code)
     return next(iter(str(error).splitlines()), type(error).__name__)

@@ -68,24 +68,28 @@ def is_device(path: Path) -> bool:
 @contextlib.contextmanager
 def _empty(draft: Path) -> Iterator[BinaryIO]:
     """Yield an empty file that no other process has, where there may be what one that was killed has left."""
+
+    def opened(path: str, flags: int) -> int:
+        return os.open(path, flags & ~os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
     while True:
         try:
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+            file = open(draft, "wb", opener=opened)  # noqa: SIM115  a Path's has no opener
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.ENXIO):  # a link, or a pipe, that somebody has laid there
                 raise
             draft.unlink(missing_ok=True)
             continue
-        with os.fdopen(descriptor, "wb") as file:
+        with file:
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(file, fcntl.LOCK_EX)
-            status = os.fstat(descriptor)
+            status = os.fstat(file.fileno())
             if not _leads_to(draft, status):  # another process has put it in its place
                 continue
             if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # it is somebody else's too
                 draft.unlink()
                 continue
-            os.ftruncate(descriptor, 0)
+            file.truncate()
             yield file
             return
 

@@ -27,11 +27,13 @@ def store(path: Path, counts: dict[str, int] = COUNTS, views: int = 1) -> str:
         np.save(path / shard_name(split, "fc7", 0), telling.astype(np.float16))
     manifest = {
         "version": VERSION,
-        "of": {"views": {"count": views}},
+        "of": {key: {} for key in ("network", "weights", "preprocessing")}
+        | {"data": {"fingerprint": ""}, "views": {"count": views}},
         "layers": {"conv1": [5], "fc7": [2, 2, 3]},
         "dtype": "float16",
         "splits": counts,
         "shard_rows": 1000,
+        "batch_size": 100,
         "config": {"dataset": {"class_names": NAMES, "classes": 2}},
     }
     (path / MANIFEST).write_text(json.dumps(manifest))
