@@ -3,7 +3,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from configs import alexnet_imagenet, vgg16_imagenet
+from configs import alexnet_imagenet, transfer_tiny_imagenet, vgg16_imagenet
 from train import network, settings
 
 # Published: parameters with 1,000 classes.
@@ -54,5 +54,9 @@ def test_recipes_are_the_published_ones(
 
 
 def test_an_unknown_form_names_those_that_there_are() -> None:
+    with pytest.raises(ValueError, match=r"configs/alexnet_imagenet.py:2013: must be one of 2012, torchvision, modern"):
+        alexnet_imagenet.get_config("2013")
+    with pytest.raises(ValueError, match=r"'scratch7': must be one of fifteen, scratch5"):
+        transfer_tiny_imagenet.get_config("scratch7")
     with pytest.raises(ValueError, match=r"vgg16_imagenet\.py:batchnorm: must be one of paper, net_a"):
         vgg16_imagenet.get_config("batchnorm")

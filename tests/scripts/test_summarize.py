@@ -72,6 +72,14 @@ def test_table_and_drawing(command: Command, tmp_path: Path) -> None:
         (["--model=alexnet", "--image_size=40"], "stage pool5: a 3x3 window makes 0x0 of a 1x1 map"),
         (["--model=lenet5", "--variant=1998", "--classes=3"], "ten digits, not with 3 classes"),
         (["--model=alexnet", "--variant=2012", "--channels=0"], "--channels=0: 0 is not a positive integer"),
+        (
+            ["--model=lenet5", "--scaling=a100_ethernet", "--draw=x.png"],
+            "--draw: is of one device; leave --scaling out",
+        ),
+        (
+            ["--model=lenet5", "--scaling=a100_ethernet", "--memory=8"],
+            "--memory: is of one device; leave --scaling out",
+        ),
         (["--model=lenet5", "--memory=inf"], "--memory=inf: must be finite"),
         (["--model=lenet5", "--draw=x.gif"], "x.gif: must end in .png or .svg"),
     ],

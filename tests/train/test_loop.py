@@ -2,6 +2,8 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,11 +11,12 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.conftest import CHECKOUT, command_line, fresh
-from train import loop
+from train import hosts, loop
 from train.checkpoints import Checkpoints, load_network
 from train.devices import make_mesh
 from train.errors import UserError
 from train.evaluate import evaluate_run
+from train.prepare import check_batch
 from train.records import METRICS, read_metrics
 from train.run import RunFolder
 from train.whole import lock
@@ -112,6 +115,23 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_what_is_good(config: ConfigDi
     assert not (tmp_path / "result.json").exists()
     assert all(np.isfinite(row["loss"]) for row in read_metrics(tmp_path / METRICS))
     load_network(RunFolder(tmp_path), make_mesh(1))
+
+
+def test_what_several_processes_cannot_do_is_said(
+    config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "count", lambda: 2)
+    config.transfer.update(mode="stored", weights=str(tmp_path))
+    monkeypatch.setattr(loop.adopting, "adopt", lambda *arguments: None)
+    with pytest.raises(UserError, match=r"config.transfer.mode=stored: trains a small head on one host"):
+        loop.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_devices_cannot_share_is_named(config: ConfigDict) -> None:
+    mesh: Any = SimpleNamespace(size=4)
+    with pytest.raises(UserError, match=r"batch_size=64: must be a multiple of 4 devices .* times 3 parts"):
+        check_batch(fresh(config, accumulate=3), 1000, mesh)
 
 
 def test_a_disk_too_small_is_said_before_it_is_full(

@@ -1,5 +1,6 @@
 import importlib
 import inspect
+import json
 
 import pytest
 from ml_collections import ConfigDict
@@ -51,6 +52,18 @@ def test_every_rule_has_its_key() -> None:
         (
             {"model__name": "lenet"},
             r"config.model.name=lenet: must be one of lenet5, lenet1d, alexnet, vgg, .*, mlp; nearest: lenet5",
+        ),
+        (
+            {"dataset__resize": "pad", "dataset__crop": 0.9},
+            r"crop=0.9: config.dataset.resize=pad keeps all",
+        ),
+        (
+            {"augment__random_resized_crop": 0.1, "augment__scale_jitter": (256, 480)},
+            r"scale_jitter=\(256, 480\): config.augment.random_resized_crop=0.1 draws the size of a crop too",
+        ),
+        (
+            {"augment__scale_jitter": (20, 480)},
+            r"scale_jitter=\(20, 480\): a crop of config.dataset.image_size=\d+ pixels does not fit into the least",
         ),
         ({"optimizer__name": "adam"}, r"config.optimizer.name=adam: must be one of sgd, adamw; nearest: adamw"),
         ({"schedule__name": "linear"}, r"must be one of constant, step, cosine, one_cycle"),
@@ -129,6 +142,20 @@ def test_json_and_back() -> None:
         again.train.epoch = 3
     with pytest.raises(ValueError, match="not a JSON object"):
         settings.from_json("[]")
+
+
+def test_a_config_of_another_version_is_named() -> None:
+    config = base.get_config()
+    values = json.loads(settings.to_json(config))
+    for change, words in (
+        (values | {"newer": {"key": 1}}, r"made by another version of oldmasters: it has newer.key"),
+        (
+            {key: value for key, value in values.items() if key != "seed"},
+            r"another version .*: it lacks seed",
+        ),
+    ):
+        with pytest.raises(ValueError, match=words):
+            settings.from_json(json.dumps(change))
 
 
 def test_identity_leaves_out_where_and_how_loud() -> None:

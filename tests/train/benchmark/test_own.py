@@ -1,11 +1,14 @@
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
 
 from tests.conftest import Command
-from train.benchmark import own
+from tests.train.report import photos
+from train.benchmark import maps, own
+from train.errors import UserError
 
 
 def test_sides_take_turns_and_the_first_turn_does_not_count(
@@ -38,6 +41,18 @@ def test_sides_take_turns_and_the_first_turn_does_not_count(
         "peer_spread": [1, 3],
         "ratio": 2,
     }
+
+
+def test_a_map_takes_images_in_memory_and_openTSNE(
+    config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = photos.folder_of(tmp_path / "photos", train=12)
+    config.dataset.update(source=f"folder:{root}", stream=True, validation=0.0)
+    with pytest.raises(UserError, match=r"--suite=tsne: folder:.* has no images in memory; try idx:FOLDER"):
+        maps.tsne(config)
+    monkeypatch.setitem(sys.modules, "openTSNE", None)
+    with pytest.raises(UserError, match=r'openTSNE is not installed; pip install -e "\.\[explore\]"'):
+        maps.tsne(config)
 
 
 def test_command_writes_figures(command: Command, tmp_path: Path) -> None:

@@ -43,6 +43,19 @@ def test_runs_answer_together(config: ConfigDict, tmp_path: Path) -> None:
         of_runs.answer([runs[0], RunFolder(tmp_path / "other")], "digits", ["center"])
 
 
+def test_what_a_protocol_cannot_do_is_said(config: ConfigDict, tmp_path: Path) -> None:
+    loop.train(config, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(UserError, match=r"--scales=8,9: the protocol center shows images as training did"):
+        of_runs.answer([run], "digits", ["center"], (8, 9))
+    run.config.dataset.resize = "pad"
+    with pytest.raises(UserError, match=r"--protocol=dense: scales images, and config.dataset.resize=pad"):
+        of_runs.answer([run], "digits", ["dense"])
+    run.config.dataset.update(resize="bilinear", permutation=3)
+    with pytest.raises(UserError, match=r"--protocol=dense: the pixels of this run are permuted; take center"):
+        of_runs.answer([run], "digits", ["dense"])
+
+
 def test_command(config: ConfigDict, tmp_path: Path, command: Command) -> None:
     config.model.update(name="lenet5", hidden=None)
     config.dataset.image_size = 32

@@ -234,6 +234,14 @@ def test_what_cannot_be_is_said(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_that_is_not_finished_is_none_to_begin_with(config: ConfigDict, source: Path, tmp_path: Path) -> None:
+    shutil.copytree(source, tmp_path / "begun")
+    (tmp_path / "begun" / "result.json").unlink()
+    with pytest.raises(UserError, match=r"config.transfer.weights=.*begun: is not finished; run its command again"):
+        train(begins_with(config, tmp_path / "begun", "frozen"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_frozen_layer_that_has_changed_is_noticed(
     config: ConfigDict, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

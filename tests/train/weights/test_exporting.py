@@ -1,5 +1,6 @@
 """What leaves a run folder comes back to the same bytes, whatever the format, and says how it is used."""
 
+import sys
 from pathlib import Path
 
 import jax
@@ -107,6 +108,20 @@ def test_a_network_that_a_format_cannot_hold_is_refused_and_nothing_is_left(tmp_
         with pytest.raises(UserError, match=r"stage S2: no other format has a layer like it"):
             exporting.export(run, kind, tmp_path / name)
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+
+
+def test_keras_has_no_normalisation_of_2012(tmp_path: Path) -> None:
+    run = RunFolder(fresh_run(tmp_path / "run", "alexnet", "2012", 67, classes=3))
+    with pytest.raises(UserError, match=r"--format=keras: Keras has no local response normalisation; choose onnx"):
+        exporting.export(run, "keras", tmp_path / "net.weights.h5")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(("kind", "package"), [("keras", "h5py"), ("onnx", "onnx"), ("safetensors", "safetensors")])
+def test_a_package_that_is_missing_is_named(kind: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=rf"--format={kind}: takes the package {package}; pip install -e"):
+        exporting.check(kind, Path("net"))
 
 
 @pytest.mark.parametrize(("kind", "name"), [("keras", "net.h5"), ("onnx", "net"), ("torch", "net.onnx")])
