@@ -74,11 +74,11 @@ def test_table_and_drawing(command: Command, tmp_path: Path) -> None:
         (["--model=alexnet", "--variant=2012", "--channels=0"], "--channels=0: 0 is not a positive integer"),
         (
             ["--model=lenet5", "--scaling=a100_ethernet", "--draw=x.png"],
-            "--draw: is of one device; leave --scaling out",
+            "--draw: is of one device; leave",
         ),
         (
             ["--model=lenet5", "--scaling=a100_ethernet", "--memory=8"],
-            "--memory: is of one device; leave --scaling out",
+            "--memory: is of one device; leave",
         ),
         (["--model=lenet5", "--memory=inf"], "--memory=inf: must be finite"),
         (["--model=lenet5", "--draw=x.gif"], "x.gif: must end in .png or .svg"),
