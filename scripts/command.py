@@ -20,6 +20,7 @@ from train.signals import InterruptedRun
 from train.terminal import printable
 
 CONFIGS = Path(base.__file__).resolve().parent
+_HELP = ("help", "helpshort", "helpfull", "helpxml", "h", "?")
 
 flags.DEFINE_boolean("debug", False, "Show the traceback of an error that would be one line.")
 flags.DEFINE_string("compilation_cache", None, "Folder of compiled programs; empty: none. Default: the user's cache.")
@@ -48,8 +49,10 @@ def launch(main: Callable[..., None], *, config: str | None = None, takes: str |
             for name in {"config", "compilation_cache", "debug"} & set(flags.FLAGS):  # for --help
                 flags.FLAGS.register_key_flag_for_module(argv[0], flags.FLAGS[name])
             rest = flags.FLAGS(argv)
-        except SystemExit:  # of --help, which absl counts as a failure
-            sys.exit(0)
+        except SystemExit as end:
+            if not any(argument.strip("-") in _HELP for argument in argv):
+                _fail(f"the config file ends the program ({end}); mend it", debug="--debug" in argv)
+            sys.exit(0)  # absl counts --help as a failure
         except Exception as error:  # a config file is a program of the user's: it may raise anything
             _fail(explain(error), debug="--debug" in argv)
         if len(rest) > 1 + bool(takes) and not many:

@@ -40,7 +40,9 @@ def main() -> None:
         )
     folder = RunFolder(Path(_RUN.value).expanduser())
     changes = config_flags.get_override_values(flags.FLAGS["config"])
-    changes |= {"transfer.dtype": _DTYPE.value, "transfer.views": _VIEWS.value}
+    for flag, key in ((_DTYPE, "transfer.dtype"), (_VIEWS, "transfer.views")):
+        if flag.present or key not in changes:
+            changes[key] = flag.value
     path = Path(_OUTPUT.value).expanduser()
     store = of_run.extract(
         folder, _SOURCE.value, tuple(_LAYER.value), path, changes, lambda line: print(line, flush=True)

@@ -44,6 +44,8 @@ def main() -> None:
     """Describe, print, draw."""
     if not _MODEL.value:
         raise UserError(f"--model=NAME is missing: one of {', '.join(NETWORKS)}")
+    if not math.isfinite(_UTILISATION.value):
+        raise UserError(f"--utilisation={_UTILISATION.value}: must be finite")
     path = outputs.picture(_DRAW.value) if _DRAW.value else None
     built, made_of = summary.network(
         _MODEL.value,

@@ -3,6 +3,7 @@
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,9 @@ def test_who_imports_commands_keeps_collecting_garbage() -> None:
     code = "import gc, scripts.train; print(gc.isenabled())"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT)
     assert process.stdout == "True\n", process.stderr
+
+
+def test_a_config_that_ends_the_program_is_no_success(one_line_error: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def get_config():\n    raise SystemExit('set DATA first')\n")
+    line = one_line_error("train", f"--config={tmp_path}/mine.py", f"--workdir={tmp_path}/run")
+    assert line == "error: the config file ends the program (set DATA first); mend it"

@@ -80,6 +80,7 @@ def test_table_and_drawing(command: Command, tmp_path: Path) -> None:
             ["--model=lenet5", "--scaling=a100_ethernet", "--memory=8"],
             "--memory: is of one device; leave",
         ),
+        (["--model=lenet5", "--scaling=a100_ethernet", "--utilisation=nan"], "--utilisation=nan: must be finite"),
         (["--model=lenet5", "--memory=inf"], "--memory=inf: must be finite"),
         (["--model=lenet5", "--draw=x.gif"], "x.gif: must end in .png or .svg"),
     ],

@@ -1,6 +1,7 @@
 """Checkpoints whose bytes have changed are found, and the newest that has not is gone on with."""
 
 import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from ml_collections import ConfigDict
 
 from tests.conftest import READING_LEFT_BEGUN, fresh
 from train import devices, loop
+from train import settings as train_settings
 from train.checkpoints import Checkpoints, load_network
 from train.errors import UserError
 from train.integrity import checksums, not_finite
@@ -181,3 +183,49 @@ def test_what_is_of_the_machine_leaves_a_checkpoint_where_it_is(
         loop.train(fresh(config), folder)
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == there
     assert not (folder / "damaged").exists()
+
+
+def test_a_run_without_a_checkpoint_says_who_makes_one(run: tuple[Path, ConfigDict]) -> None:
+    folder, _ = run
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "checkpoints").mkdir()
+    with pytest.raises(UserError, match=r"there is no checkpoint yet; the command that trains the run makes one"):
+        load_network(RunFolder(folder), devices.make_mesh(1))
+
+
+def test_what_cannot_be_written_is_said_whenever_it_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    line = r"checkpoints: a checkpoint cannot be written \(No space left on device\); make room or mend the folder, and"
+    with Checkpoints(tmp_path) as checkpoints:
+        with monkeypatch.context() as patch:
+            patch.setattr(ocp.CheckpointManager, "save", full)
+            with pytest.raises(UserError, match=line):
+                checkpoints.save_network({"F6": {"bias": np.ones(3, np.float32)}}, {})
+        with monkeypatch.context() as patch:
+            patch.setattr(ocp.CheckpointManager, "wait_until_finished", full)
+            with pytest.raises(UserError, match=line):
+                checkpoints.wait()
+    close = ocp.CheckpointManager.close
+
+    def closed(manager: ocp.CheckpointManager) -> None:
+        close(manager)
+        full()
+
+    monkeypatch.setattr(ocp.CheckpointManager, "close", closed)
+    with pytest.raises(UserError, match=line), Checkpoints(tmp_path):
+        pass
+    with pytest.raises(KeyError, match="first"), Checkpoints(tmp_path):
+        raise KeyError("first")  # and not what comes of it
+
+
+def test_frozen_layers_that_are_gone_are_named(config: ConfigDict, tmp_path: Path) -> None:
+    train_settings.resolve(config)
+    config.dataset.update(channels=1, classes=10)
+    config.transfer.update(mode="frozen", frozen_until="hidden1")
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(UserError, match=r"frozen: the frozen layers cannot be read .*; remove"),
+    ):
+        checkpoints.restore_frozen(config, devices.make_mesh(1))

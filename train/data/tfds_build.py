@@ -5,13 +5,14 @@ import importlib.util
 import os
 import shutil
 import socket
+import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from train.data import tfds
 from train.errors import AGAIN, UserError
-from train.whole import locked
+from train.whole import locked, write_whole
 
 # Seconds to wait for an answer before a host counts as out of reach.
 _PATIENCE = 5.0
@@ -51,7 +52,8 @@ def build(name: str, data_dir: Path, manual_dir: Path | None) -> str:
         known = tfds.builder(name, data_dir)
     elif tfds.formats(known) == {"tfrecord"}:
         _require_tensorflow(name)
-        _add_array_record(name, known)
+        with locked(known.data_path, f"tfds:{name}: another process adds files to it in {data_dir}; wait for its end"):
+            _add_array_record(name, known)
         known = tfds.builder(name, data_dir)
     tfds.require_array_record(name, known, data_dir)
     counts = ", ".join(f"{about.num_examples:,} {split}" for split, about in known.info.splits.items())
@@ -123,7 +125,10 @@ def _add_array_record(name: str, prepared: Any) -> None:
             finally:
                 draft.unlink(missing_ok=True)
     info.add_alternative_file_format("array_record")  # last: until now the set is what it was
-    info.write_dataset_info_json(prepared.data_path)
+    with tempfile.TemporaryDirectory() as folder:
+        info.write_dataset_info_json(folder)
+        (made,) = Path(folder).iterdir()
+        write_whole(Path(prepared.data_path, made.name), made.read_bytes())
 
 
 def _copy_records(source: Path, place: Path) -> int:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -220,9 +219,7 @@ def _answerer(run: RunFolder, config: ConfigDict, images: Read, stages: tuple[st
 
     def answers_of(step: int) -> Answers:
         _, params, stats = load_network(run, mesh, step)
-        found = answer(params, stats, images)
-        jax.block_until_ready(found.probabilities)
-        return found
+        return answer(params, stats, images)
 
     return answers_of
 

@@ -97,6 +97,8 @@ def checked_perplexity(points: int, perplexity: float, *, lower: bool = False) -
     Raises:
       UserError: it takes more points, and may not be lower.
     """
+    if not math.isfinite(perplexity):
+        raise UserError(f"--perplexity={perplexity}: must be finite")
     largest = math.floor((points - 1) / _NEIGHBOURS)
     least = math.ceil(_NEIGHBOURS * LEAST_PERPLEXITY) + 1
     if points < least:

@@ -44,8 +44,8 @@ from train.network import Described
 from train.run import to_json
 from train.whole import lock, whole_file, write_whole
 
-# Rows a file: what a kill can cost, a few seconds of AlexNet on two cores. It is more where that would make more files
-# than a process may have open (1,024), and fewer where they would take more memory.
+# Rows a file: what a kill can cost, a few seconds of AlexNet on two cores. It is fewer where they would take more
+# memory, but never so few that training images made more files than a quarter of what a process may open (1,024).
 _SHARD_ROWS, _SHARDS, _SHARD_BYTES = 512, 256, 2**27
 
 
@@ -110,8 +110,8 @@ def _manifest(
     transfer, each = config.transfer, mesh.size
     shapes = jax.eval_shape(_forward(part, layers, config), *part[1:], _sample(config))
     row_bytes = sum(math.prod(shape.shape) for shape in shapes) * jnp.dtype(transfer.dtype).itemsize
-    shard_rows = max(_SHARD_ROWS, -(-data.train.total * max(1, transfer.views) // _SHARDS))
-    shard_rows = max(1, min(shard_rows, _SHARD_BYTES // row_bytes))
+    fewest = -(-data.train.total * max(1, transfer.views) // _SHARDS)
+    shard_rows = max(1, fewest, min(_SHARD_ROWS, _SHARD_BYTES // row_bytes))
     batch = -(-min(config.evaluate.batch_size, shard_rows) // each) * each
     manifest = {
         "version": VERSION,
@@ -120,7 +120,7 @@ def _manifest(
         "dtype": transfer.dtype,
         "splits": {role: images.total for role, images in data.roles().items()},
         "batch_size": batch,
-        "shard_rows": max(1, shard_rows // batch) * batch,
+        "shard_rows": max(1, shard_rows // batch, -(-fewest // batch)) * batch,
         "config": config.to_dict(),
     }
     return dict(json.loads(json.dumps(manifest)))  # as it will be read: tuples are lists

@@ -1,6 +1,6 @@
 """What stored activations are of, and whether they still are."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def check(
             keys = [key for key in keys if key != "fingerprint"]
             changed += [f"{section}: {key} was {old.get(key)}, is {new.get(key)}" for key in keys]
     prepared_alike = there["of"]["preprocessing"] == here["of"]["preprocessing"]
-    changed_records = _changed_records(path, records, prepared_alike)
+    changed_records = _changed_records(path, there["splits"], records, prepared_alike)
     another = there["of"]["data"]["fingerprint"] != here["of"]["data"]["fingerprint"]
     hashed = all(record.digest for split in records.values() for record in split)
     if another and not hashed and not changed_records:  # the source vouches for its images as a whole
@@ -93,8 +93,10 @@ def _changed_weights(old: Mapping[str, str], new: Mapping[str, str]) -> list[str
     return [f"weights: those of {', '.join(layers)} are others"] if layers else []
 
 
-def _changed_records(path: Path, records: Mapping[str, list[Record]], prepared_alike: bool) -> list[str]:
-    old = {record.id: (split, record) for split in records for record in read_records(path, split)}
+def _changed_records(
+    path: Path, splits: Iterable[str], records: Mapping[str, list[Record]], prepared_alike: bool
+) -> list[str]:
+    old = {record.id: (split, record) for split in splits for record in read_records(path, split)}
     new = {record.id: (split, record) for split, found in records.items() for record in found}
     both = [name for name in old if name in new]
     other = [name for name in both if old[name][1].digest != new[name][1].digest]

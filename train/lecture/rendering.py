@@ -8,6 +8,7 @@ import numpy as np
 
 from train.errors import UserError
 from train.lecture.examples import Example, number
+from train.pages.drawing import clean
 from train.whole import whole_file
 
 # A matrix up to this side is shown number by number.
@@ -69,7 +70,7 @@ def save(example: Example, path: Path) -> None:
     height, width = np.max([matrix.shape for _, matrix in example.panels], axis=0)
     figure = Figure(figsize=(columns * 3.2, rows * (3.2 * height / width + 0.4)), layout="constrained")
     for axis, (name, matrix) in zip(figure.subplots(rows, columns, squeeze=False).flat, example.panels, strict=False):
-        axis.set_title(name, fontsize=11)
+        axis.set_title(clean(name), fontsize=11, parse_math=False)
         axis.set(xticks=[], yticks=[])
         if photos:
             if name in example.filter and abs(example.filter[name].sum()) < 1e-6:  # it answers to changes: none is gray

@@ -23,7 +23,7 @@ def usable(precision: str) -> bool:
 
 
 def version() -> str | None:
-    """Return the version of the oneDNN that this process computes by; None where XLA computes all."""
+    """Return the version of the oneDNN that is at hand; which programs it computes, `devices.jit` decides."""
     return library.version() if _wanted() and library.computes() else None
 
 

@@ -1,6 +1,5 @@
 """Whether a network that has been brought here answers as it did where it came from."""
 
-import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,4 +101,4 @@ def _channels_last(array: np.ndarray, dimensions: int, channels_first: bool) -> 
 
 def first_over(differences: list[Difference], tolerance: float) -> Difference | None:
     """Return the first that is over the tolerance, or is no number."""
-    return next((each for each in differences if not math.isfinite(each.relative) or each.relative > tolerance), None)
+    return next((each for each in differences if not each.relative <= tolerance), None)

@@ -123,6 +123,8 @@ def read_legacy(path: Path) -> WeightsFile:
         storages = {view.storage.key: view.storage for view in _views(table)}
         places: dict[str, int] = {}
         for key in next_pickle():
+            if not isinstance(key, str):  # what is no text may take for ever to compare, or end the process
+                raise ValueError(f"a {type(key).__name__} names a storage")
             if key not in storages:
                 raise ValueError(f"it has numbers of storage {key!r}, and no tensor is of them")
             storage = storages[key]

@@ -111,3 +111,9 @@ def test_a_perplexity_takes_three_times_as_many_neighbours() -> None:
     assert projection.checked_perplexity(7, 30, lower=True) == 2
     with pytest.raises(UserError, match="t-SNE takes 7 points or more, and there are 6; --method=pca takes 3"):
         projection.checked_perplexity(6, 2, lower=True)
+
+
+@pytest.mark.parametrize("perplexity", [float("inf"), float("nan")])
+def test_a_perplexity_is_a_number(perplexity: float) -> None:
+    with pytest.raises(UserError, match=rf"--perplexity={perplexity}: must be finite"):
+        projection.checked_perplexity(1000, perplexity)

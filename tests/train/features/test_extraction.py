@@ -196,6 +196,19 @@ def test_a_stale_store_says_what_has_changed(
     assert contents(tmp_path / "store") == before
 
 
+def test_a_store_without_a_part_says_so(run: Path, tmp_path: Path) -> None:
+    extract(run, tmp_path / "store", dataset__validation=0.0)
+    with pytest.raises(UserError, match=r"stale: data: validation was 0.0, is 0.1; .* Put these back"):
+        extract(run, tmp_path / "store")
+
+
+def test_files_stay_as_few_as_a_process_may_open(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extraction, "_SHARD_BYTES", 1)
+    monkeypatch.setattr(extraction, "_SHARDS", 4)
+    store = extract(run, tmp_path / "store")
+    assert [len(shard) for shard in store.activations("train", "F6").shards] == [16] * 4
+
+
 def test_a_store_holds_what_it_holds(run: Path, tmp_path: Path) -> None:
     extract(run, tmp_path / "store")
     with pytest.raises(UserError, match="holds activations of S4, F6, not of C5; choose another folder"):

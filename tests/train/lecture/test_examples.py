@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -140,3 +141,9 @@ def test_matrices_stand_beside_each_other() -> None:
         "0 0 1 3 1    2 2 0     10 17 19",
     ]
     assert INPUT.shape == (5, 5)
+
+
+def test_a_name_with_a_formula_in_it_is_drawn_as_it_stands(tmp_path: Path) -> None:
+    photo = np.random.default_rng(0).uniform(0, 255, (24, 32)).astype(np.float32)
+    save(edges(photo, "a$x^$b\n.png"), tmp_path / "e.png")
+    assert (tmp_path / "e.png").read_bytes().startswith(b"\x89PNG")

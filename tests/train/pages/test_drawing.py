@@ -1,12 +1,18 @@
 """Names that fit, sheets that hold everything, files that appear whole."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from configs import base
+from tests.train.report import photos
+from train.data import sources
+from train.errors import UserError
 from train.pages import drawing
+from train.pages.thumbnail import picture
 
 
 @pytest.mark.parametrize(
@@ -47,8 +53,8 @@ def test_every_picture_is_on_the_sheet_with_its_proportions() -> None:
 
 
 def test_gray_pictures_keep_their_brightness() -> None:
-    picture = np.full((8, 8, 1), 100, np.uint8)
-    assert (image_of(drawing.sheet([drawing.Entry([picture], [("a",)])], 1, "")) == 100).all(-1).sum() > 170**2
+    gray = np.full((8, 8, 1), 100, np.uint8)
+    assert (image_of(drawing.sheet([drawing.Entry([gray], [("a",)])], 1, "")) == 100).all(-1).sum() > 170**2
 
 
 def test_texts_do_not_run_into_each_other() -> None:
@@ -60,3 +66,11 @@ def test_texts_do_not_run_into_each_other() -> None:
     between = (first + second) // 2  # of two pictures of one size, the middle of the gap
     below = np.nonzero((long == (255, 0, 0)).all(-1).any(1))[0][-1] + 4
     assert (long[below:, between - 3 : between + 4] == 255).all()
+
+
+def test_a_photo_that_has_gone_bad_is_named(tmp_path: Path) -> None:
+    root = photos.folder_of(tmp_path / "photos", train=4)
+    images = sources.read(f"folder:{root}", base.get_config().dataset).splits["train"]
+    Path(images.records.name(0)).write_bytes(b"no photo")
+    with pytest.raises(UserError, match=r"photos/.*: .*; replace it, and run the same command again"):
+        picture(images, 0)

@@ -3,12 +3,15 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from ml_collections import ConfigDict
 
 from tests.conftest import fresh
 from train.errors import UserError
+from train.sweep import by_processes, by_ray, together
 from train.sweep.folder import SweepFolder
 from train.sweep.trials import Trial
 
@@ -16,10 +19,10 @@ TRIAL = Trial("seed=0", {"seed": 0})
 
 
 def test_array_jobs_make_a_folder_together(config: ConfigDict, tmp_path: Path) -> None:
-    together = threading.Barrier(8)
+    barrier = threading.Barrier(8)
 
     def create(path: Path) -> None:
-        together.wait()
+        barrier.wait()
         SweepFolder.create(path, config)
 
     with ThreadPoolExecutor(8) as jobs:
@@ -47,3 +50,26 @@ def test_a_damaged_end_is_named(config: ConfigDict, tmp_path: Path, text: str) -
         end.write_text(text, encoding="latin-1")
         with pytest.raises(UserError, match=rf"{end.name}: cannot be read \(.*; without it, the same command runs it"):
             folder.outcome(TRIAL)
+
+
+def test_what_cannot_be_swept_so_is_said(config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    streamed: Any = SimpleNamespace(train=None)
+    with pytest.raises(UserError, match=r"digits: is read from disk batch by batch; try --by=processes"):
+        together.check_images(config, streamed)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r'--by=ray: is not installed; pip install -e ".\[sweep\]"'):
+        by_ray.check(config)
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("train.sweep.folder.write_whole", full)
+    with pytest.raises(UserError, match=r"w: cannot be written \(No space left on device\); choose another --workdir"):
+        SweepFolder.create(tmp_path / "w", config)
+
+
+def test_a_log_that_cannot_be_written_is_named(config: ConfigDict, tmp_path: Path) -> None:
+    folder = SweepFolder.create(tmp_path, config)
+    (tmp_path / "logs").write_text("in the way")
+    with pytest.raises(UserError, match=r"logs/seed=0.* cannot be written \(.*\); make room or mend it"):
+        by_processes.run(folder, [], [TRIAL], 1, lambda line: None)

@@ -18,6 +18,9 @@ from train.checkpoints import load_network
 from train.errors import UserError
 from train.run import RunFolder
 from train.weights import exporting, importing, layout, published, torch_writer
+from train.weights.file import reading
+from train.weights.operations import Operation, Operations, small_network
+from train.weights.settling import Statements
 
 GRAY = {"dataset.resize": "pad", "dataset.mean": (0.1307,), "dataset.std": (0.3081,), "dataset.image_size": 28}
 NET = {"model.activation": "relu", "model.pooling": "max", "model.padding": (0, 0), "model.pools": (1, 2)}
@@ -339,3 +342,27 @@ def test_a_network_with_other_layers_is_refused(tmp_path: Path) -> None:
     keys = GRAY | {"model.name": "lenet5", "model.variant": "1998", "dataset.image_size": 32}
     with pytest.raises(UserError, match=r"stage S2: no other format has a layer like it \(Subsampling\)"):
         plan(saved(tmp_path, mnist_example()), keys)
+
+
+def test_what_another_version_states_is_named() -> None:
+    said = Statements(base.get_config(), [])
+    with pytest.raises(UserError, match=r"net.pth states config.model.newer, which this version does not have; export"):
+        said.add({"model.newer": 1}, "net.pth")
+    with pytest.raises(UserError, match=r"net.pth: config.dataset.image_size cannot be 'large'; export it again"):
+        said.add({"dataset.image_size": "large"}, "net.pth")
+
+
+def test_layers_that_differ_in_what_ours_have_once_are_named() -> None:
+    steps = Operations((8, 8, 1))
+    for kind in ("relu", "tanh"):
+        steps.append(Operation(kind, (8, 8, 1)))
+    with pytest.raises(UserError, match=r"net.onnx: has more than one activation: relu, tanh; our networks have one"):
+        small_network(steps, "net.onnx")
+
+
+def test_a_file_that_claims_more_than_the_memory_is_named() -> None:
+    claims = pytest.raises(
+        UserError, match=r"net.pth: claims more than the memory there is; it is damaged, or no PyTorch"
+    )
+    with claims, reading(Path("net.pth"), "PyTorch"):
+        raise MemoryError

@@ -1,6 +1,7 @@
 """Files of torch.save, made by hand and by PyTorch: what their tensors are, and what is refused in one line."""
 
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
@@ -475,3 +476,21 @@ def test_every_protocol_of_pickle(torch: Any, tmp_path: Path) -> None:
             path = tmp_path / f"{new}{protocol}.pth"
             torch.save({"net": state}, path, pickle_protocol=protocol, _use_new_zipfile_serialization=new)
             np.testing.assert_array_equal(every(open_weights(path))["weight"].read(), state["weight"].numpy())
+
+
+@pytest.mark.parametrize("key", [("0",), None, 7], ids=repr)
+def test_what_names_a_storage_is_a_text(key: object, tmp_path: Path) -> None:
+    path = saved(tmp_path / "net.pth", {"a.weight": WHOLE}, legacy=True)
+    data, names = path.read_bytes(), pickle.dumps(["0"], 2)
+    assert data.count(names) == 1
+    path.write_bytes(data.replace(names, pickle.dumps([key], 2)))
+    assert re.search("names a storage|cannot be read", refused(path))
+
+
+def test_a_name_of_a_storage_that_has_no_end_is_not_looked_up(tmp_path: Path) -> None:
+    """Tuples in each other: to compare them takes twice as long with each, or more stack than there is."""
+    path = saved(tmp_path / "net.pth", {"a.weight": WHOLE}, legacy=True)
+    for key in (b"N" + b"2\x86" * 60, b"N" + b"\x85" * 100_000):
+        data = path.read_bytes().replace(pickle.dumps(["0"], 2), b"\x80\x02](" + key + b"e.")
+        (tmp_path / "other.pth").write_bytes(data)
+        assert "a tuple names a storage" in refused(tmp_path / "other.pth")

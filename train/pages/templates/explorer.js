@@ -89,7 +89,12 @@ function recolour() {
     sample.width = sample.height = 32;
     stamp(sample.getContext("2d"), 16, 11, colour, shape);
     button.append(sample, name);
-    button.onclick = () => { focused = focused === i ? null : i; recolour(); };
+    button.dataset.look = i;
+    button.onclick = () => {
+      focused = focused === i ? null : i;
+      recolour();
+      at("legend").querySelector(`[data-look="${i}"]`)?.focus();  // the buttons are new
+    };
     return [button];
   }));
   draw();
@@ -262,6 +267,7 @@ const pinch = () => {  // where two fingers are, and how far apart
 };
 
 canvas.onpointerdown = (event) => {
+  if (event.button) return;  // another button than the main one
   canvas.setPointerCapture(event.pointerId);
   fingers.set(event.pointerId, place(event));
   moved = 0;
@@ -298,6 +304,7 @@ canvas.addEventListener("wheel", (event) => {
   zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), ...place(event));
 }, { passive: false });
 canvas.onkeydown = (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;  // the browser's own, which make text larger, for one
   const by = { ArrowLeft: [40, 0], ArrowRight: [-40, 0], ArrowUp: [0, 40], ArrowDown: [0, -40] }[event.key];
   if (by) { view.x += by[0]; view.y += by[1]; draw(); }
   else if ("+=".includes(event.key)) zoom(1.3, width / 2, height / 2);
