@@ -45,14 +45,18 @@ def build(name: str, data_dir: Path, manual_dir: Path | None) -> str:
         if manual_dir is None:
             _reach(name, known)
         known.data_path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(known.data_path.parent, f"tfds:{name}: another process builds it in {data_dir}; wait for its end"):
+        with locked(
+            Path(known.data_path.parent), f"tfds:{name}: another process builds it in {data_dir}; wait for its end"
+        ):
             for left in known.data_path.parent.glob(f"incomplete.*_{known.data_path.name}"):
                 shutil.rmtree(left)  # of a build that was killed
             _download_and_prepare(name, known, data_dir, manual_dir)
         known = tfds.builder(name, data_dir)
     elif tfds.formats(known) == {"tfrecord"}:
         _require_tensorflow(name)
-        with locked(known.data_path, f"tfds:{name}: another process adds files to it in {data_dir}; wait for its end"):
+        with locked(
+            Path(known.data_path), f"tfds:{name}: another process adds files to it in {data_dir}; wait for its end"
+        ):
             _add_array_record(name, known)
         known = tfds.builder(name, data_dir)
     tfds.require_array_record(name, known, data_dir)
