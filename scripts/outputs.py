@@ -19,14 +19,15 @@ def file(path: str) -> Path:
     target = Path(path).expanduser()
     if target.is_dir():
         raise UserError(f"--output={path}: is a folder; name a file")
-    if is_device(target) or is_device(target.resolve()):  # it stays
+    if not is_device(target):  # such a link of /dev's stays as it is
+        target = Path(os.path.realpath(target))  # of a link, the target is replaced
+    if is_device(target):
         if not os.access(target, os.W_OK):
             raise UserError(f"--output={path}: cannot be written to; name another")
-        return target if is_device(target) else target.resolve()
-    target = target.resolve()  # of a link, the target is replaced
+        return target
     folder = target.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        where = Path(path).parent
+        where = folder if Path(path).is_symlink() else Path(path).parent
         raise UserError(f"--output={path}: there is no folder {where} that can be written to; name another")
     return target
 

@@ -36,12 +36,12 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
       OSError: it cannot be written; it names the file, and not the draft.
     """
-    if is_device(path):
-        with path.open("wb") as file:
-            yield file
-        return
     draft = draft_of(path)
     try:
+        if is_device(path):
+            with path.open("wb") as file:
+                yield file
+            return
         with _empty(draft) as file:
             try:
                 yield file

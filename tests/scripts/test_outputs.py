@@ -28,6 +28,8 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("old")
     (tmp_path / "latest.json").symlink_to("a.json")
     (tmp_path / "next.json").symlink_to("b.json")
+    (tmp_path / "loop.json").symlink_to("loop.json")
+    assert outputs.file(str(tmp_path / "loop.json")).name == "loop.json"
     for name, target in (("latest.json", "a.json"), ("next.json", "b.json")):
         write_whole(outputs.file(str(tmp_path / name)), "new")
         assert (tmp_path / name).is_symlink()
@@ -37,6 +39,7 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
 def test_where_nothing_can_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "locked").mkdir()
+    (tmp_path / "dangling.json").symlink_to("nowhere/a.json")
     os.mkfifo(tmp_path / "pipe")
     # As the system answers who may not; root, who may run the tests, may.
     monkeypatch.setattr("os.access", lambda path, mode: Path(path).name not in ("locked", "pipe", "dev"))
@@ -44,6 +47,7 @@ def test_where_nothing_can_be_written_is_named(tmp_path: Path, monkeypatch: pyte
         (".", "is a folder; name a file"),
         ("file/a.json", "there is no folder .*file that can be written to; name another"),
         ("nowhere/a.json", "there is no folder .*nowhere that can be written to; name another"),
+        ("dangling.json", "there is no folder .*/nowhere that can be written to; name another"),
         ("locked/a.json", "there is no folder .*locked that can be written to; name another"),
         ("pipe", "pipe: cannot be written to; name another"),
     ):

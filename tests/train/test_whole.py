@@ -37,6 +37,12 @@ def test_a_pipe_is_written_into_and_stays(tmp_path: Path) -> None:
     assert pipe.is_fifo()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")
+def test_a_device_that_takes_nothing_is_named() -> None:
+    with pytest.raises(OSError, match=r"No space left.*/dev/full"):
+        write_whole(Path("/dev/full"), "more than it takes")
+
+
 @pytest.mark.parametrize(
     "lay",
     [
