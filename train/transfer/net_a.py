@@ -10,7 +10,7 @@ from models.vgg import SHALLOW
 from train import network
 from train.checkpoints import load_network
 from train.errors import UserError
-from train.network import PyTree, describe
+from train.network import PyTree
 from train.run import RunFolder
 
 
@@ -36,7 +36,7 @@ def check(config: ConfigDict) -> None:
             f"config.transfer.net_a={run}: starts nets without batch normalisation, and is one itself; "
             "with it a deep net needs no such start"
         )
-    (_, theirs, _), (_, ours, _) = describe(folder.config), describe(config)
+    (_, theirs, _), (_, ours, _) = network.describe(folder.config), network.describe(config)
     for layer in SHALLOW:
         there, here = ({name: leaf.shape for name, leaf in tree[layer].items()} for tree in (theirs, ours))
         if there != here:
