@@ -106,9 +106,8 @@ def get_config() -> ConfigDict:
     # and stored. By default stored where weights are given, else scratch.
     transfer.mode = placeholder(str)
     transfer.weights = placeholder(str)  # a run folder, or a file that scripts.import_weights reads
-    transfer.frozen_until = placeholder(
-        str
-    )  # frozen, stored: the last stage that is frozen; by default all but the last
+    # frozen, stored: the last stage that is frozen; by default all but the last
+    transfer.frozen_until = placeholder(str)
     transfer.layer_decay = 1.0  # finetune: each layer learns at so many times the rate of the one behind it
     transfer.store = placeholder(str)  # stored: folder of the activations; by default in the run folder
     transfer.dtype = "float32"  # stored: what they are stored as: float32, float16, bfloat16

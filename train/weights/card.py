@@ -54,6 +54,10 @@ def _text(folder: RunFolder, kind: str, name: str) -> str:
     else:
         counts = ", ".join(f"{count:,} for {_as_text(role)}" for role, count in environment["data"]["counts"].items())
         origin = f"Trained on {_as_code(dataset.source.partition(':')[0])} images ({counts})."
+        if begun := config.transfer.weights or config.transfer.net_a:
+            origin += f" It began with layers of {_as_code(Path(begun).name)}, whose terms may hold for it too."
+            if last := config.transfer.frozen_until:
+                origin += f" Those up to {_as_text(last)} are still as they were there."
     figures = (
         f"Accuracy {test['accuracy']:.2%} on {test['count']:,} {_as_text(result['test_split'])} images, "
         f"loss {test['loss']:.4f}."

@@ -68,7 +68,17 @@ def plan(config: ConfigDict, given: Iterable[str], path: Path, *, preprocessing:
     """
     given = set(given)
     file = open_weights(path, config.dataset.image_size if "dataset.image_size" in given else None)
-    digests = published.digests(path)
+    return _plan(config, given, file, published.digests(path), preprocessing, head)
+
+
+def _plan(
+    config: ConfigDict,
+    given: set[str],
+    file: WeightsFile,
+    digests: dict[str, str],
+    preprocessing: str | None,
+    head: str,
+) -> Plan:
     known = published.recognise(digests)
     built = settling.complete(config, given, file, known, preprocessing, head)
     dense = matching.dense_layers(built)
@@ -106,9 +116,8 @@ def plan_to_begin_with(config: ConfigDict, path: Path) -> Plan:
     )
     theirs.augment.update({key: type(value)() for key, value in theirs.augment.items()})
     given = {f"model.{key}" for key, value in config.model.items() if value is not None}
-    known = (
-        "dataset.mean" in open_weights(path, None).states or published.recognise(published.digests(path)) is not None
-    )
+    file, digests = open_weights(path, config.dataset.image_size), published.digests(path)
+    known = "dataset.mean" in file.states or published.recognise(digests) is not None
     if not known:  # images are prepared as the run says: nothing of the file is used but its weights
         channels = config.dataset.channels or 3
         forms = NETWORKS.get(config.model.name, {}).values()
@@ -116,7 +125,7 @@ def plan_to_begin_with(config: ConfigDict, path: Path) -> Plan:
         theirs.dataset.update(channels=channels, mean=(0.5,) * channels, std=(0.5,) * channels)
         theirs.dataset.image_size = config.dataset.image_size or size
         given |= set(settling.PREPARATION)
-    made = plan(theirs, given, path, preprocessing=None, head="keep")
+    made = _plan(theirs, given, file, digests, preprocessing=None, head="keep")
     return made._replace(preparation_is_known=known)
 
 

@@ -202,6 +202,10 @@ def test_a_file_of_weights_is_as_good_as_its_run(config: ConfigDict, source: Pat
         one = begins_with(config, given, "frozen")
         train(one, tmp_path / name)
     assert same(network_of_run(tmp_path / "run"), network_of_run(tmp_path / "file"))
+    exporting.export(RunFolder(tmp_path / "file"), "safetensors", tmp_path / "net.safetensors")
+    card = (tmp_path / "net.safetensors.md").read_text()
+    assert "began with layers of `weights.safetensors`" in card
+    assert "up to hidden2 are still as they were" in card
 
 
 @pytest.mark.parametrize(
