@@ -181,6 +181,10 @@ def test_what_the_lasso_chooses_is_listed_and_saved(driver: Any, embedding: Embe
     lasso(driver, 21)
     assert text(driver, "count") == "1 image"
     assert embedding.ids[21] in text(driver, "chosen")
+    point(driver, "pointermove", -500, -500)
+    assert not driver.find_element("id", "card").is_displayed()
+    driver.execute_script("document.querySelector('#chosen li').focus()")
+    assert embedding.ids[21] in text(driver, "card")
     driver.find_element("id", "text").click()
     until((tmp_path / "saved" / "ids.txt").exists)
     assert (tmp_path / "saved" / "ids.txt").read_text() == embedding.ids[21] + "\n"

@@ -336,7 +336,8 @@ function choose(points) {
   at("chosen").replaceChildren(...points.slice(0, LISTED).map((i) => {
     const item = document.createElement("li");
     item.textContent = `${data.ids[i]} \u2013 ${data.classes[data.labels[i]]}` + (wrong(i) ? `, taken for ${data.classes[checkpoint().taken[i]]}` : "");
-    item.onpointerenter = () => hover(i);
+    item.tabIndex = 0;  // with a keyboard, too
+    item.onpointerenter = item.onfocus = () => hover(i);
     return item;
   }));
   draw();
