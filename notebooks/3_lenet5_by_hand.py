@@ -17,6 +17,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
@@ -46,6 +47,7 @@ print(f"{'Short' if SHORT else 'Full'} form: {EPOCHS:g} epochs of training.")
 
 logging.set_verbosity(logging.FATAL)  # checkpoints are written without a word
 cache.use_compilation_cache(None)  # compiled programs are kept, as the commands keep them
+jax.config.update("jax_default_matmul_precision", "highest")  # a TPU would round what is compared here to bfloat16
 folder = tempfile.TemporaryDirectory()
 os.chdir(folder.name)  # pictures and the run go there
 plt.rcParams["figure.dpi"] = 90

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
+from train import intervals
 from train.errors import UserError
 from train.probes import logistic
 from train.probes.logistic import fit, measure
@@ -117,10 +117,9 @@ def _fit_and_measure(
 
 
 def _over_draws(accuracies: np.ndarray) -> dict[str, Any]:
-    mean, half = accuracies.mean(), stats.t.ppf(0.975, len(accuracies) - 1) * stats.sem(accuracies)
-    interval = [float(max(mean - half, 0)), float(min(mean + half, 1))]
+    mean, interval = intervals.of_mean(accuracies.tolist())
     lowest, highest = float(accuracies.min()), float(accuracies.max())
-    return {"accuracy": float(mean), "interval": interval, "lowest": lowest, "highest": highest}
+    return {"accuracy": mean, "interval": interval, "lowest": lowest, "highest": highest}
 
 
 def _checked(parts: Parts) -> tuple[Part, Part, Part]:
@@ -143,12 +142,11 @@ def _chosen(figures: np.ndarray) -> tuple[float, dict[str, float]]:
 
 def _counted(accuracy: float, labels: np.ndarray, known: np.ndarray) -> dict[str, Any]:
     """Return what is said of an accuracy on images with `labels`, where those with labels `known` had been seen."""
-    interval = stats.binomtest(round(accuracy * len(labels)), len(labels)).proportion_ci(0.95, method="wilson")
     new = int(np.sum(~np.isin(labels, known)))
     return {
         "count": len(labels),
         "accuracy": accuracy,
-        "interval": [float(interval.low), float(interval.high)],
+        "interval": intervals.of_share(round(accuracy * len(labels)), len(labels)),
         "classes": len(np.unique(known)),
         "warnings": [f"{new} test images are of classes without a training image, and count as wrong"] if new else [],
     }

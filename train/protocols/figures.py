@@ -5,14 +5,13 @@ from typing import Any
 
 import numpy as np
 
-# Of the interval around a share.
-_LEVEL = 0.95
+from train import intervals
 
 
 def figures(answers: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Return loss, accuracy, top5_accuracy (shares of 1), their intervals, and count.
 
-    With fewer than five classes, top-5 looks at all of them. An interval is Wilson's (1927) of 95 %.
+    With fewer than five classes, top-5 looks at all of them. Intervals are of 95 %.
 
     Args:
       answers: to N images, logarithms of probabilities, float32 `[N, classes]`.
@@ -25,8 +24,8 @@ def figures(answers: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         "accuracy": first / len(labels),
         "top5_accuracy": five / len(labels),
         "count": len(labels),
-        "interval": interval(first, len(labels)),
-        "top5_interval": interval(five, len(labels)),
+        "interval": intervals.of_share(first, len(labels)),
+        "top5_interval": intervals.of_share(five, len(labels)),
     }
 
 
@@ -46,11 +45,3 @@ def by_class(answers: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
         shares = {"accuracy": float((of_class < 1).mean()), "top5_accuracy": float((of_class < 5).mean())}
         rows.append({"class": class_names[label], "count": len(of_class), **shares})
     return sorted(rows, key=lambda row: (row["accuracy"], row["top5_accuracy"]))
-
-
-def interval(hits: int, count: int) -> list[float]:
-    """Return the ends of Wilson's interval of 95 % around a share."""
-    from scipy.stats import binomtest  # 0.5 s to import
-
-    ends = binomtest(hits, count).proportion_ci(_LEVEL, method="wilson")
-    return [float(ends.low), float(ends.high)]

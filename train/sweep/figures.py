@@ -13,12 +13,10 @@
 """
 
 import math
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from scipy.special import stdtrit
-
+from train import intervals
 from train.sweep.folder import Outcome, SweepFolder
 from train.sweep.ranges import Ranges
 from train.sweep.trials import Trial
@@ -48,15 +46,6 @@ def collect(folder: SweepFolder, ranges: Ranges, trials: Sequence[Trial]) -> tup
         "groups": rows,
         "runs": runs,
     }, outcomes
-
-
-def mean_and_interval(values: Sequence[float]) -> tuple[float, list[float] | None]:
-    """Return the mean, and its 95 % interval by Student's t, within 0 to 1; None of fewer than two values."""
-    mean = statistics.fmean(values)
-    if len(values) < 2:
-        return mean, None
-    half = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
-    return mean, [max(mean - half, 0.0), min(mean + half, 1.0)]
 
 
 def _run(trial: Trial, outcome: Outcome) -> dict[str, Any]:
@@ -93,7 +82,7 @@ def _group(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         accuracies = [run[split]["accuracy"] for run in finished if run[split]]
         row[split] = None
         if accuracies:
-            mean, interval = mean_and_interval(accuracies)
+            mean, interval = intervals.of_mean(accuracies)
             row[split] = {"mean": mean, "interval": interval}
     return row
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train.protocols.figures import by_class, figures, interval, rank
+from train.protocols.figures import by_class, figures, rank
 
 # Six images of three classes: the label, and the probabilities of the classes.
 LABELS = np.array([0, 0, 1, 1, 2, 2], np.int32)
@@ -49,8 +49,3 @@ def test_the_worst_class_comes_first() -> None:
     rows = by_class(ANSWERS, np.array([0, 0, 1, 0, 2, 0], np.int32), ("a", "b", "c"))
     assert [row["class"] for row in rows] == ["a", "b", "c"]
     assert rows[0]["accuracy"] == 3 / 4
-
-
-def test_interval_is_wilsons() -> None:
-    # An example of Newcombe 1998, "Two-sided confidence intervals for the single proportion": 81 of 263.
-    assert interval(81, 263) == pytest.approx([0.2553, 0.3662], abs=5e-5)
