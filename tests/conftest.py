@@ -37,9 +37,11 @@ def _compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture
 def collected() -> Iterator[None]:
-    """What a test has left begun is collected behind it."""
+    """What a test has left begun is collected behind it; what was there before is not looked through again."""
+    gc.freeze()
     yield
     gc.collect()
+    gc.unfreeze()
 
 
 # Of tests in which Orbax cannot read one array: it leaves the reading of others begun, and nobody waits for that.
