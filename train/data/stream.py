@@ -147,3 +147,6 @@ def stream(make: Callable[[int], _Batch], first: int, last: int, workers: int) -
         if workers:  # the iterator, a cycle, holds the last batches in that memory
             del batches
             gc.collect()
+            # Grain frees it in a thread, one batch behind the other. At the end of the process it would be too late.
+            if freeing := grain.multiprocessing.SharedMemoryArray._del_thread_pool:
+                freeing.apply(int)

@@ -2,7 +2,9 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
+import grain
 import jax
 import numpy as np
 import pytest
@@ -78,6 +80,24 @@ def test_threads_and_workers_make_the_same_batches_in_order(
     for step, batch in enumerate(found, start=5):
         np.testing.assert_array_equal(batch.images, make(step).images)
         np.testing.assert_array_equal(batch.labels, make(step).labels)
+
+
+def test_memory_shared_with_workers_is_free_behind_a_stream(
+    experiment: ConfigDict, photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However slowly Grain's thread frees it: what is left at the end of a process, Python calls leaked."""
+    shared = grain.multiprocessing.SharedMemoryArray
+    free, freed = shared.close_shm_async, []
+
+    def slowly(*what: Any) -> None:
+        time.sleep(0.2)
+        free(*what)
+        freed.append(what)
+
+    monkeypatch.setattr(shared, "close_shm_async", slowly)
+    with stream.stream(TrainingBatches(photos, experiment), 0, 3, workers=1) as batches:
+        arrays = sum(len(jax.tree.leaves(batch)) for batch in batches)
+    assert len(freed) == arrays > 0
 
 
 def test_leaving_a_stream_early_ends_its_threads(experiment: ConfigDict, photos: Photos) -> None:
