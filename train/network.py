@@ -91,19 +91,14 @@ def describe_parts(config: ConfigDict) -> tuple[Described | None, Described]:
     """Return what is frozen and what learns, each as `describe` returns a network; all learns where nothing is frozen.
 
     Raises:
-      UserError: as `build`, or there is no stage `transfer.frozen_until`, or nothing is left to learn.
+      UserError: as `build`, or there is no stage `transfer.frozen_until` before the last.
     """
     whole = describe(config)
     last = config.transfer.frozen_until
     if last is None:
         return None, whole
-    frozen, learning = (split(part) for part in divide(whole, last))
-    if not learning[1]:
-        raise UserError(
-            f"config.transfer.frozen_until={last}: behind it there are no parameters that could learn; choose an "
-            "earlier stage"
-        )
-    return frozen, learning
+    frozen, learning = divide(whole, last)
+    return split(frozen), split(learning)
 
 
 def divide(described: Described, last: str) -> tuple[Network, Network]:

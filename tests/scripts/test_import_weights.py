@@ -22,7 +22,7 @@ STATED = [
 
 
 def test_the_published_net_comes_proved_is_evaluated_and_goes(
-    command: Command, real_data: Path, tmp_path: Path
+    command: Command, one_line_error: Callable[..., str], real_data: Path, tmp_path: Path
 ) -> None:
     model, pair, run = (
         real_data / "onnx_mnist" / "model.onnx",
@@ -33,6 +33,8 @@ def test_the_published_net_comes_proved_is_evaluated_and_goes(
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.split("outputs")[1].split()[1]) < 1e-4
     assert "lenet5 modern, 6 arrays by order from model.onnx" in done.stdout
+
+    assert one_line_error("evaluate", f"--run={run}").startswith("error: --source=URI is missing: imported weights")
 
     output = tmp_path / "accuracy.json"
     done = command("evaluate", f"--run={run}", f"--source=idx:{real_data / 'mnist'}", f"--output={output}")

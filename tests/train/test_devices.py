@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from tests.conftest import CHECKOUT, command_line
+from train import devices, hosts
+from train.errors import UserError
 from train.records import METRICS, read_metrics
 
 EIGHT = os.environ | {"JAX_NUM_CPU_DEVICES": "8"}
@@ -113,3 +116,10 @@ for one, eight in zip(*found, strict=True):
 """
     process = subprocess.run([sys.executable, "-c", code], env=EIGHT, capture_output=True, text=True, cwd=CHECKOUT)
     assert process.returncode == 0, process.stderr
+
+
+def test_several_hosts_take_all_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "count", lambda: 2)
+    monkeypatch.setattr(jax, "device_count", lambda: 4)
+    with pytest.raises(UserError, match=r"config.mesh: 1 x 2 devices; over several hosts it takes all 4: leave"):
+        devices.make_mesh(1, 2)

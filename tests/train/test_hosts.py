@@ -10,11 +10,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import pytest
+from ml_collections import ConfigDict
 
 from tests.conftest import CHECKOUT, command_line
 from tests.train.data.test_folder import photo
 from tests.train.test_devices import LENET5
+from train import hosts, loop
+from train.errors import UserError
 from train.hosts import Place
 from train.records import METRICS, read_metrics
 from train.watching import _explain
@@ -243,3 +247,22 @@ def test_what_jax_says_of_an_end_becomes_one_line() -> None:
     assert "process 2 has come twice" in line(lost + "ABORTED: 2 unexpectedly tried to connect with a different")
     assert line(told, signal.SIGSEGV).startswith("process 1 of 4: ended by SIGSEGV; ")
     assert "as when memory runs out" in line("", signal.SIGKILL)
+
+
+def test_what_only_several_hosts_can_meet_is_a_line(
+    config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise RuntimeError("DEADLINE_EXCEEDED: nobody came\nat some place")
+
+    monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    with (
+        pytest.raises(UserError, match=r"jax cannot join the processes \(DEADLINE_EXCEEDED: nobody came\); mend that"),
+        hosts.joined(Place("127.0.0.1:1", 2, 1)),
+    ):
+        pass
+    # A folder that the second of two does not see.
+    monkeypatch.setattr(hosts, "after_writer", lambda write, read: read())
+    monkeypatch.setattr(hosts, "number", lambda: 1)
+    with pytest.raises(UserError, match=r"what process 0 has written is not here, at process 1; mount it here"):
+        loop.train(config, tmp_path / "run")

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -415,3 +416,13 @@ def test_what_stands_in_the_way_of_a_store(run: Path, tmp_path: Path, monkeypatc
     (own / "config.json").write_text(json.dumps(text))
     with pytest.raises(UserError, match="--source=URI is missing: imported weights come without images"):
         of_run.extract(RunFolder(own), None, ("F6",), tmp_path / "third", {})
+
+
+def test_more_images_than_a_list_can_hold_are_refused(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extraction, "json_file", SimpleNamespace(fits=lambda text: False))
+    with pytest.raises(
+        UserError, match=r"store: 64 images are more than a store can list; extract the classes in parts"
+    ):
+        extract(run, tmp_path / "store")

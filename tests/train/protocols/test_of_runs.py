@@ -41,6 +41,11 @@ def test_runs_answer_together(config: ConfigDict, tmp_path: Path) -> None:
     loop.train(other, tmp_path / "other")
     with pytest.raises(UserError, match="other: has other test images"):
         of_runs.answer([runs[0], RunFolder(tmp_path / "other")], "digits", ["center"])
+    fewer = fresh(config)
+    fewer.dataset.only_classes = ("3", "8")
+    loop.train(fewer, tmp_path / "fewer")
+    with pytest.raises(UserError, match=r"fewer: has other classes than .*; their answers have no mean: give runs"):
+        of_runs.answer([runs[0], RunFolder(tmp_path / "fewer")], "digits", ["center"])
 
 
 def test_what_a_protocol_cannot_do_is_said(config: ConfigDict, tmp_path: Path) -> None:

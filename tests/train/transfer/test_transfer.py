@@ -11,7 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.conftest import fresh
-from train import devices, network, settings
+from train import devices, hosts, network, settings
 from train.checkpoints import load_network
 from train.data import dataset
 from train.errors import UserError
@@ -276,3 +276,11 @@ def test_other_weights_do_not_slip_in_before_the_first_checkpoint(
     (tmp_path / "run" / "environment.json").write_text(json.dumps(environment))
     with pytest.raises(UserError, match=r"are not the weights that .*run was to begin with"):
         train(begins_with(config, source, "finetune"), tmp_path / "run")
+
+
+def test_stored_activations_are_of_one_host(
+    config: ConfigDict, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "count", lambda: 2)
+    with pytest.raises(UserError, match=r"mode=stored: trains a small head on one host; choose finetune or frozen"):
+        train(begins_with(config, source, "stored"), tmp_path / "run")

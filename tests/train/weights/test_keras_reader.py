@@ -354,3 +354,10 @@ def test_what_keras_saves_of_more_than_ten_convolutions(suffix: str, keras: Any,
     for back, wanted in zip(read_all(path).values(), net.get_weights(), strict=True):
         np.testing.assert_array_equal(back, wanted)
     assert {each.shape for each in every(open_weights(path)).values()} == {array.shape for array in net.get_weights()}
+
+
+def test_a_library_that_crashes_takes_nobody_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = tmp_path / "listing.py"
+    listing.write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    monkeypatch.setattr(keras_reader, "_LISTING", listing)
+    assert "HDF5's library does not come to its end" in refused(keras2(tmp_path / "net.h5", LAYERS))

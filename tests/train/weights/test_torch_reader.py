@@ -494,3 +494,11 @@ def test_a_name_of_a_storage_that_has_no_end_is_not_looked_up(tmp_path: Path) ->
         data = path.read_bytes().replace(pickle.dumps(["0"], 2), b"\x80\x02](" + key + b"e.")
         (tmp_path / "other.pth").write_bytes(data)
         assert "a tuple names a storage" in refused(tmp_path / "other.pth")
+
+
+def test_a_file_that_becomes_shorter_meanwhile_is_refused(save: Save) -> None:
+    path = save({"fc.weight": WHOLE})
+    tensor = every(open_weights(path))["fc.weight"]
+    path.write_bytes(path.read_bytes()[: -4 * WHOLE.size // 2])
+    with pytest.raises(UserError, match=r"net.pth: cannot be read as a PyTorch file \(.*\); is it whole\?"):
+        tensor.read()
