@@ -37,6 +37,20 @@ def test_a_folder_opens_again_for_the_same_run(tmp_path: Path, checked: ConfigDi
     assert RunFolder(tmp_path / "a" / "b").result == {"step": 3}
 
 
+def test_a_run_that_cannot_note_where_it_goes_on_says_so(
+    tmp_path: Path, checked: ConfigDict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    RunFolder.create(tmp_path, checked, ENVIRONMENT)
+    monkeypatch.setattr("train.run.write_whole", full)
+    with pytest.raises(
+        UserError, match=r"cannot be written \(No space left on device\); choose another folder, or make"
+    ):
+        RunFolder.create(tmp_path, checked, ENVIRONMENT)
+
+
 def test_another_config_is_refused_and_nothing_touched(tmp_path: Path, checked: ConfigDict) -> None:
     RunFolder.create(tmp_path, checked, ENVIRONMENT)
     before = {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in tmp_path.iterdir()}

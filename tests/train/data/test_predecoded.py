@@ -251,3 +251,13 @@ def test_names_in_a_cache_are_texts_when_they_are_asked_for(cache: Path) -> None
         records.id(0)
     tabled(cache, id=lambda names: np.array([b"\xff\xfe"] * len(names)))
     assert read(f"cache:{cache}", image_size=32).splits["train"].records.id(0) == r"\xff\xfe"
+
+
+def test_where_there_is_no_room_a_line_says_so(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("train.data.predecoded._write_split", full)
+    with pytest.raises(UserError, match=r"--cache=.*cache: cannot be written \(No space left on device\); make room"):
+        make(photos, tmp_path / "cache")
+    assert {entry.name for entry in tmp_path.iterdir()} == {"photos"}
