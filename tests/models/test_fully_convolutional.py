@@ -43,7 +43,7 @@ def by_a_loop(network: Network, image: np.ndarray, last: str, window: int, poole
         ("alexnet", "torchvision", 224, (288, 256), "pool5", 6, 6),
         ("alexnet", "2012", 227, (259, 291), "pool5", 6, 6),
         ("alexnet", "torchvision", 96, (128, 160), "pool5", 2, 6),
-        ("vgg", "A", 224, (224, 288), "pool5", 7, 7),
+        pytest.param("vgg", "A", 224, (224, 288), "pool5", 7, 7, marks=pytest.mark.slow),
         ("vgg", "A", 64, (96, 128), "pool5", 2, 7),
     ],
 )

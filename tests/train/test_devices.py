@@ -30,7 +30,7 @@ def train(workdir: Path, *flags: str) -> list[float]:
     return [record["loss"] for record in read_metrics(workdir / METRICS) if record["split"] == "train"]
 
 
-@pytest.mark.parametrize("mesh", [("4", "2"), ("1", "4")])
+@pytest.mark.parametrize("mesh", [("4", "2"), pytest.param(("1", "4"), marks=pytest.mark.slow)])
 def test_the_same_losses_on_any_mesh(tmp_path: Path, mesh: tuple[str, str]) -> None:
     one = train(tmp_path / "one", "--config.mesh.data=1", "--config.train.epochs=1.0")
     many = train(

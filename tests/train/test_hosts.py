@@ -168,7 +168,7 @@ def test_alexnet_takes_the_same_first_step(tmp_path: Path, photos: Path, mesh: s
         assert_the_same(tmp_path, flags, ("--config.mesh.model=2",), 1)
 
 
-@pytest.mark.parametrize("killed", ["child", "parent"])
+@pytest.mark.parametrize("killed", ["child", pytest.param("parent", marks=pytest.mark.slow)])
 def test_a_killed_process_ends_the_others_with_a_line_and_the_same_command_goes_on(
     tmp_path: Path, small: str, killed: str
 ) -> None:

@@ -131,7 +131,8 @@ def wait_for_step(process: subprocess.Popen[str], workdir: Path, step: int, befo
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("kind", ["resident", "streamed"])
+# The other is killed in tests/scripts/test_killed.py, too.
+@pytest.mark.parametrize("kind", ["resident", pytest.param("streamed", marks=pytest.mark.slow)])
 def test_killed_and_resumed_is_uninterrupted(
     launch: Callable[..., subprocess.Popen[str]], tmp_path: Path, photos: Path, kind: str
 ) -> None:

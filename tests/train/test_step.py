@@ -234,7 +234,7 @@ def losses_on(device_count: int, parts: int = 1) -> list[float]:
     return [metrics.loss.item() for metrics in take_steps(config, 20, device_count)[1]]
 
 
-@pytest.mark.parametrize("parts", [1, 4])
+@pytest.mark.parametrize("parts", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_eight_devices_compute_what_one_does(parts: int) -> None:
     losses = []
     for count in (1, 8):

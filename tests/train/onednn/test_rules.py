@@ -48,7 +48,9 @@ def geometries() -> Iterator[Any]:
                     for batch in (2, 37) if few and len(shape) == 3 and shape[0] <= SMALL else (2,):
                         for precision in sorted(library.computes()):
                             label = f"{name}-{variant}-{stage}-{batch}-{precision}"
-                            yield pytest.param(name, variant, stage, batch, precision, id=label)
+                            # A hundred million numbers, and AlexNet has fc6, too.
+                            marks = pytest.mark.slow if (name, stage) == ("vgg", "fc6") else ()
+                            yield pytest.param(name, variant, stage, batch, precision, id=label, marks=marks)
 
 
 def layers(name: str, variant: str | None, precision: str) -> Iterator[tuple[str, Any, tuple[int, ...]]]:
