@@ -1,6 +1,7 @@
 """From a run folder to a file that others read, and a card beside it."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -140,7 +141,20 @@ def _stablehlo(trained: Trained, file: BinaryIO) -> None:
 
     (batch,) = jax_export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *trained.network.input_shape), jnp.float32)
-    file.write(jax_export.export(jax.jit(logits), platforms=_PLATFORMS)(images).serialize())
+    with _without_locations():
+        file.write(jax_export.export(jax.jit(logits), platforms=_PLATFORMS)(images).serialize())
+
+
+@contextlib.contextmanager
+def _without_locations() -> Iterator[None]:
+    """Leave out of programs which line of which file has made what: files go to others, and folders have names."""
+    frames = "jax_traceback_in_locations_limit"
+    usual = getattr(jax.config, frames)
+    jax.config.update(frames, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(frames, usual)
 
 
 FORMATS: dict[str, Callable[[Trained, BinaryIO], Any]] = {

@@ -10,6 +10,7 @@ from flax import nnx
 from jax import export as jax_export
 
 from configs import base
+from tests.conftest import CHECKOUT
 from tests.train.weights.conftest import fresh_run
 from train import devices
 from train.checkpoints import load_network
@@ -18,6 +19,7 @@ from train.run import RunFolder
 from train.weights import exporting, importing
 
 FILES = {"safetensors": "net.safetensors", "torch": "net.pth", "keras": "net.weights.h5", "onnx": "net.onnx"}
+ALL_FILES = FILES | {"stablehlo": "net.stablehlo"}  # of which the last is a program, and comes to no run again
 NETWORKS = {
     "lenet5": ("lenet5", "modern", 32, {}),
     "average pooling": ("lenet5", "modern", 28, {"pooling": "average", "activation": "tanh", "padding": (2, 1)}),
@@ -61,13 +63,14 @@ def test_out_and_in_again_is_the_same_to_the_byte(name: str, kind: str, tmp_path
         assert one.dataset[key] == other.dataset[key]
 
 
-@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("kind", ALL_FILES)
 def test_the_same_run_makes_the_same_file(kind: str, tmp_path: Path) -> None:
     run = RunFolder(fresh_run(tmp_path / "run", "lenet5", "modern", 32))
     for folder in ("one", "other"):
         (tmp_path / folder).mkdir()
-        exporting.export(run, kind, tmp_path / folder / FILES[kind])
-    assert (tmp_path / "one" / FILES[kind]).read_bytes() == (tmp_path / "other" / FILES[kind]).read_bytes()
+        exporting.export(run, kind, tmp_path / folder / ALL_FILES[kind])
+    one, other = (tmp_path / folder / ALL_FILES[kind] for folder in ("one", "other"))
+    assert one.read_bytes() == other.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -84,6 +87,15 @@ def test_stablehlo_answers_as_the_network_for_any_number_of_images(
     for count in (1, 3):
         images = jax.random.normal(jax.random.key(count), (count, size, size, 1))
         np.testing.assert_allclose(exported.call(images), network(images), rtol=1e-4, atol=1e-5)
+
+
+def test_no_file_names_a_folder_of_the_machine(tmp_path: Path) -> None:
+    run = RunFolder(fresh_run(tmp_path / "run", "mlp", None, 8))
+    for kind, name in ALL_FILES.items():
+        exporting.export(run, kind, tmp_path / name)
+        content = (tmp_path / name).read_bytes()
+        for folder in (CHECKOUT, tmp_path, Path(jax.__file__).parent.parent):
+            assert str(folder).encode() not in content, kind
 
 
 def test_the_card_says_what_one_must_know(tmp_path: Path) -> None:
