@@ -4,6 +4,8 @@ import html
 import re
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from models import full_name
 from train import network
 from train.run import RunFolder
@@ -99,9 +101,23 @@ def _text(folder: RunFolder, kind: str, name: str) -> str:
 
 ## Config
 
+Without the folders in which things lay.
+
 ```json
-{to_json(config)}```
+{to_json(_without_folders(config))}```
 """
+
+
+def _without_folders(config: ConfigDict) -> ConfigDict:
+    """Return a config for others to read: of what lies on this machine the names, but not where."""
+    shown = config.copy_and_resolve_references()
+    kind, _, place = config.dataset.source.partition(":")
+    if kind != "tfds":
+        shown.dataset.source = f"{kind}:{Path(place).name}" if place else kind
+    for section, key in (("dataset", "data_dir"), *(("transfer", key) for key in ("weights", "store", "net_a"))):
+        if config[section][key]:
+            shown[section][key] = Path(config[section][key]).name
+    return shown
 
 
 def _as_text(name: str) -> str:

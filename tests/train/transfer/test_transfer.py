@@ -206,6 +206,8 @@ def test_a_file_of_weights_is_as_good_as_its_run(config: ConfigDict, source: Pat
     card = (tmp_path / "net.safetensors.md").read_text()
     assert "began with layers of `weights.safetensors`" in card
     assert "up to hidden2 are still as they were" in card
+    assert '"weights": "weights.safetensors"' in card
+    assert str(tmp_path) not in card
 
 
 @pytest.mark.parametrize(
