@@ -32,8 +32,7 @@ def launch(main: Callable[..., None], *, config: str | None = None, takes: str |
     Args:
       main: the command.
       config: default of --config, a file name in configs/; without it the command has no such flag.
-      takes: what the argument is called that is no flag; `main` gets it, or an empty string. "NAME..." stands for any
-        number, which `main` gets as `*names`. Without it there is none.
+      takes: the name of an argument that is no flag; `main` gets it, or "". Of "NAME..." it gets any number.
     """
     many = takes is not None and takes.endswith("...")
 
@@ -41,6 +40,9 @@ def launch(main: Callable[..., None], *, config: str | None = None, takes: str |
         # Orbax tells of every checkpoint in twenty lines, and of an error in hundreds; ours is the one that is raised.
         logging.set_verbosity(logging.FATAL)
         try:
+            # config_flags wants the file before the keys; people need not know. Nor what is in a --flagfile, a sweep.
+            given = flags.FLAGS.read_flags_from_files(argv[1:])
+            argv[1:] = sys.argv[1:] = sorted(given, key=lambda flag: not flag.startswith(("--config=", "-config=")))
             if config is not None:
                 check_config(argv, CONFIGS)
                 config_flags.DEFINE_config_file(
@@ -70,7 +72,7 @@ def launch(main: Callable[..., None], *, config: str | None = None, takes: str |
         except BrokenPipeError:  # whoever read our output has gone: say no more, not even at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
-        except (UserError, OSError, MemoryError, RuntimeError) as error:
+        except (UserError, OSError, MemoryError, RuntimeError, ValueError) as error:
             if (line := in_one_line(error)) is None:
                 raise
             _fail(line, debug=flags.FLAGS.debug)
@@ -84,8 +86,6 @@ def launch(main: Callable[..., None], *, config: str | None = None, takes: str |
     # What has been imported is no garbage, and looking through it once more at the end takes a third of a second.
     gc.freeze()
     gc.enable()  # scripts/__init__.py had turned it off
-    # config_flags wants the file before the keys; people need not know.
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: not argument.startswith(("--config=", "-config=")))
     try:
         app.run(run, flags_parser=parse)
     except BaseException as end:  # absl ends in SystemExit

@@ -54,7 +54,7 @@ def _place() -> hosts.Place | None:
     if _DISTRIBUTED.value:
         raise UserError(f"--distributed and --coordinator={coordinator}: it is found out or by hand; leave one out")
     host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+    if not host or not port.isdecimal() or len(port) > 5 or not 0 < int(port) < 2**16:
         raise UserError(f"--coordinator={coordinator}: must be HOST:PORT, of process 0")
     if process >= processes:
         raise UserError(f"--process={process}: must be below --processes={processes}; the first process is 0")

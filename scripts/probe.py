@@ -42,7 +42,7 @@ def main() -> None:
     for flag in (_SHOTS, _DRAWS, _SEED):
         if flag.present and _METHOD.value != "few_shot":
             raise UserError(f"--{flag.name}: --method={_METHOD.value} does not take it; leave it out")
-    if not all(shots.isdecimal() for shots in _SHOTS.value):
+    if not all(shots.isdecimal() and len(shots) < 10 for shots in _SHOTS.value):
         raise UserError(f"--shots={','.join(_SHOTS.value)}: must be whole numbers with commas between, as 1,5,20")
     write = outputs.json_output(_OUTPUT.value)
     store = Store(Path(_FEATURES.value).expanduser())

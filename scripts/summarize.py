@@ -28,7 +28,9 @@ _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Side of the input, in pi
 _CHANNELS = flags.DEFINE_integer("channels", None, "Channels of the input.", lower_bound=1)
 _CLASSES = flags.DEFINE_integer("classes", None, "Number of logits.", lower_bound=1)
 _BATCH_NORM = flags.DEFINE_boolean("batch_norm", None, "vgg: batch normalisation behind each convolution.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images a step, whose memory is predicted.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 128, "Images a step, whose memory is predicted.", lower_bound=1, upper_bound=2**31
+)
 _MEMORY = flags.DEFINE_float("memory", None, "GiB there are for training. Default: the device's.", lower_bound=0)
 _SCALING = flags.DEFINE_enum(
     "scaling", None, [*scaling.MACHINES], "Show a step on 1 to 1,024 devices of these hosts, --batch_size images each."
@@ -64,8 +66,8 @@ def main() -> None:
         else:
             scaling.print_sheet(found)
         return
-    if _MEMORY.value is not None and not math.isfinite(_MEMORY.value):
-        raise UserError(f"--memory={_MEMORY.value}: must be finite")
+    if _MEMORY.value is not None and not _MEMORY.value < 2**40:
+        raise UserError(f"--memory={_MEMORY.value}: must be finite, and is in GiB")
     memory = summary.available_memory() if _MEMORY.value is None else int(_MEMORY.value * 2**30)
     described = summary.describe(built, made_of, _BATCH_SIZE.value, memory)
     if _JSON.value:

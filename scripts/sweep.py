@@ -61,6 +61,7 @@ def main() -> None:
         config.evaluate.report = False
     # Of whatever folder Ray's processes are in, it is the same.
     folder = SweepFolder.create(Path(str(_WORKDIR.value)).expanduser().absolute(), config)
+    folder.check_data(every)
     with folder.writing(f"shard-{_SHARD.value.replace('/', '-of-')}"):
         if _RETRY.value:
             for trial in mine:
@@ -82,6 +83,7 @@ def main() -> None:
 
             by_ray.run(folder, line, mine, config, own.asha, _JOBS.value, _ADDRESS.value, say)
     with folder.table():
+        folder.check_data(every)
         found, outcomes = figures.collect(folder, own, every)
         table.show(found)
         for written in writing.write(folder.path, found, outcomes, config.dataset.source):

@@ -23,7 +23,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from train import devices, hosts, network
 from train.errors import AGAIN, NotFiniteError, UserError, of_this_machine, reason
-from train.integrity import hold_size, not_finite, sealed, unsealed
+from train.integrity import Replaced, Unreadable, hold_size, not_finite, sealed, unsealed
 from train.network import PyTree
 from train.run import RunFolder
 from train.signals import InterruptedRun
@@ -56,21 +56,28 @@ def load_network(folder: RunFolder, mesh: Mesh, step: int | None = None) -> tupl
 
     Raises:
       UserError: the run has no checkpoint, or it cannot be read.
+      Replaced: of that step there is none any more.
     """
     graph, _, _ = network.describe(folder.config)
     frozen_part, (_, params, stats) = network.describe_parts(folder.config)
     like = {"params": params, "stats": stats, "ema": params if folder.config.train.ema else {}}
-    with Checkpoints(folder.path, read_only=True) as checkpoints:
-        chosen = checkpoints.best() if step is None else step
-        if chosen is None:
-            raise UserError(
-                f"{checkpoints.path}: there is no checkpoint yet; the command that trains the run makes one"
-            )
-        trained = checkpoints.restore_network(chosen, _placed(like, mesh))
-        params, stats = trained["ema"] or trained["params"], trained["stats"]
-        if frozen_part is not None:
-            frozen = checkpoints.restore_frozen(folder.config, mesh)
-            params, stats = frozen["params"] | params, frozen["stats"] | stats
+    trained = None
+    while trained is None:
+        with Checkpoints(folder.path, read_only=True) as checkpoints:
+            chosen = checkpoints.best() if step is None else step
+            if chosen is None:
+                raise UserError(
+                    f"{checkpoints.path}: there is no checkpoint yet; the command that trains the run makes one"
+                )
+            try:
+                trained = checkpoints.restore_network(chosen, _placed(like, mesh))
+            except Replaced:  # by a better one: the run is training
+                if step is not None:
+                    raise
+    params, stats = trained["ema"] or trained["params"], trained["stats"]
+    if frozen_part is not None:
+        frozen = checkpoints.restore_frozen(folder.config, mesh)
+        params, stats = frozen["params"] | params, frozen["stats"] | stats
     return graph, params, stats
 
 
@@ -278,7 +285,7 @@ class Checkpoints:
         for step in reversed(self.steps()):
             try:
                 return step, *self.restore(step, state)
-            except _Unreadable as error:
+            except Unreadable as error:
                 if hosts.count() > 1:
                     raise
                 damaged.mkdir(exist_ok=True)
@@ -306,13 +313,15 @@ class Checkpoints:
             restored = self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore(), **items))
             progress = unsealed(restored.progress, {name: restored[name] for name in items})
         except Exception as error:  # whatever a damaged file makes Orbax and tensorstore raise
+            if self._read_only and not (self.path / str(step)).exists():
+                raise Replaced(f"{self.path / str(step)}: has been replaced while it was read; {AGAIN}") from error
             if of_this_machine(error):
                 raise UserError(
                     f"{self.path / str(step)}: cannot be read here ({reason(error)}); make room or mend it, and {AGAIN}"
                 ) from error
-            raise _Unreadable(f"{self.path / str(step)}: the checkpoint cannot be read ({reason(error)})") from error
+            raise Unreadable(f"{self.path / str(step)}: the checkpoint cannot be read ({reason(error)})") from error
         if bad := not_finite(restored.network):
-            raise _Unreadable(f"{self.path / str(step)}: the checkpoint is of no use (not finite are {bad})")
+            raise Unreadable(f"{self.path / str(step)}: the checkpoint is of no use (not finite are {bad})")
         return restored, progress
 
     def __enter__(self) -> "Checkpoints":
@@ -332,17 +341,3 @@ class Checkpoints:
             return
         for unfinished in self.path.glob("*.orbax-checkpoint-tmp"):
             shutil.rmtree(unfinished, ignore_errors=True)
-
-
-class _Unreadable(UserError):
-    """A checkpoint that cannot be read.
-
-    Attributes:
-      reason: without what to do.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(
-            f"{reason}; without this folder, the run goes on from the checkpoint before it, or begins again"
-        )
-        self.reason = reason

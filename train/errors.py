@@ -4,7 +4,7 @@ import difflib
 import errno
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from train.terminal import printable
 
@@ -36,25 +36,45 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 def reason(error: Exception) -> str:
     """Return the system's words for what tensorstore reports in a thousand characters, or else the first line."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if code := _system_code(error):
-        return os.strerror(code)
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    for link in _links(error):
+        if isinstance(link, OSError) and link.strerror:
+            return link.strerror
+        if code := _system_code(link):
+            return os.strerror(code)
+    return _first_line(error)
 
 
 def of_this_machine(error: Exception) -> bool:
     """Whether an error in reading is of the machine and the moment, and not of what lies there."""
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):  # the latter: of a device's memory
-        return True
-    return _system_code(error) in _OF_THE_MOMENT
+    return any(_system_code(link) in _OF_THE_MOMENT for link in _links(error))
 
 
-def _system_code(error: Exception) -> int | None:
+def _links(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, and what it has come from: Orbax says which array it was reading, and has the reason behind."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__
+
+
+def _system_code(error: BaseException) -> int | None:
     """Return the system's number of an error (errno), its own or the one that tensorstore tells in its text."""
+    if isinstance(error, MemoryError) or _is_of_a_devices_memory(error):
+        return errno.ENOMEM
     if code := re.search(r"os_error_code='(\d+)'", str(error)):
         return int(code[1])
     return error.errno if isinstance(error, OSError) else None
+
+
+def _is_of_a_devices_memory(error: BaseException) -> bool:
+    """Whether XLA has asked for more memory than there is; on CPUs it has no code for it."""
+    return isinstance(error, RuntimeError | ValueError) and bool(
+        re.search("RESOURCE_EXHAUSTED|Out of memory", str(error))
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def in_one_line(error: Exception) -> str | None:
@@ -62,7 +82,14 @@ def in_one_line(error: Exception) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, MemoryError):
-        return f"it takes more memory than there is ({error or 'no more is said'}); end other programs, and {AGAIN}"
+        return (
+            f"it takes more memory than there is ({str(error) or 'no more is said'}); end other programs, and {AGAIN}"
+        )
+    if _is_of_a_devices_memory(error):
+        return (
+            f"it takes more memory than the devices have ({_first_line(error)[:300]}); make batches smaller or the "
+            f"network, or end other programs, and {AGAIN}"
+        )
     if isinstance(error, OSError):
         return f"{error.filename or 'output'}: {error.strerror or error}; make room or mend it, and {AGAIN}"
     # pathlib's, of ~ for somebody without a home

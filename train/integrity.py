@@ -27,6 +27,24 @@ def _sums(leaves: list[jax.Array]) -> jax.Array:
     return jnp.stack([_sum(leaf) for leaf in leaves])
 
 
+class Replaced(UserError):
+    """A checkpoint that the run, which is training, has removed meanwhile."""
+
+
+class Unreadable(UserError):
+    """A checkpoint that cannot be read.
+
+    Attributes:
+      reason: without what to do.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"{reason}; without this folder, the run goes on from the checkpoint before it, or begins again"
+        )
+        self.reason = reason
+
+
 def checksums(tree: PyTree) -> list[int]:
     """Return a number for each array of a tree, in the order of `jax.tree.leaves`; the same on any mesh.
 

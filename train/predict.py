@@ -201,7 +201,13 @@ def _batches(
 def _load(config: ConfigDict, name: str, place: np.ndarray) -> str | None:
     """Read an image into its place in a batch, or say why it cannot be used."""
     try:
-        data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+        if name == STDIN:
+            if sys.stdin is None:  # of a process that was started without
+                return "cannot be read (it is closed)"
+            data = decode.read(sys.stdin.buffer)
+        else:
+            with Path(name).open("rb") as file:
+                data = decode.read(file)
         place[:] = sized(data, config)
     except OSError as error:
         return f"cannot be read ({error.strerror})"

@@ -87,9 +87,9 @@ def _range_of_pixels(values: Any) -> str | None:
         not isinstance(values, tuple)
         or len(values) != 2
         or not all(type(value) is int for value in values)
-        or not 1 <= values[0] <= values[1]
+        or not 1 <= values[0] <= values[1] <= 2**14
     ):
-        return "must be empty or hold two whole numbers of pixels, the least and the most"
+        return "must be empty or hold two whole numbers of pixels, the least and the most, of 16,384 at most"
     return None
 
 
@@ -120,7 +120,7 @@ RULES: Mapping[str, Rule] = {
     "dataset.only_classes": _different_names,
     "dataset.per_class": between(1, whole=True),
     "dataset.split_seed": between(0, 2**32 - 1, whole=True),
-    "dataset.crop": between(0, 1, above=True),
+    "dataset.crop": between(0.001, 1),
     "dataset.workers": between(0, whole=True),
     "dataset.classes": between(2, 2**24, whole=True),
     "dataset.channels": lambda value: None if type(value) is int and value in (1, 3) else "must be 1 (gray) or 3 (RGB)",
@@ -173,9 +173,9 @@ RULES: Mapping[str, Rule] = {
     "checkpoint.keep": between(1, whole=True),
     "checkpoint.every_steps": between(0, whole=True),
     "evaluate.batch_size": between(1, whole=True),
-    "evaluate.every_epochs": between(0, above=True),
+    "evaluate.every_epochs": between(1e-6),
     "evaluate.protocol": one_of(*PROTOCOLS),
-    "evaluate.scales": every(between(1), int),
+    "evaluate.scales": every(between(1, 2**14), int),
     "evaluate.report": switch,
     "log.every_steps": between(1, whole=True),
     "log.tensorboard": switch,

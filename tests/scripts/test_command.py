@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Command
+from train.run import RunFolder
+
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -42,3 +45,18 @@ def test_a_config_that_ends_the_program_is_no_success(one_line_error: Callable[.
     (tmp_path / "mine.py").write_text("def get_config():\n    raise SystemExit('set DATA first')\n")
     line = one_line_error("train", f"--config={tmp_path}/mine.py", f"--workdir={tmp_path}/run")
     assert line == "error: the config file ends the program (set DATA first); mend it"
+
+
+def test_flags_in_a_file_reach_the_processes_of_a_sweep(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "flags").write_text(
+        "--config.train.epochs=0.5\n--config.schedule.warmup_epochs=0\n--config.model.name=mlp\n--config.model.hidden=(8,)\n"
+    )
+    (tmp_path / "ranges.toml").write_text("[grid]\nseed = [0]\n")
+    flags = (f"--flagfile={tmp_path}/flags", f"--sweep={tmp_path}/ranges.toml", f"--workdir={tmp_path}/w")
+    process = command("sweep", *flags, "--by=processes")
+    assert process.returncode == 0, process.stderr
+    assert RunFolder(tmp_path / "w" / "runs" / "seed=0").config.train.epochs == 0.5
+
+
+def test_a_file_of_flags_that_is_not_there_is_a_line(one_line_error: Callable[..., str]) -> None:
+    assert "nowhere" in one_line_error("summarize", "--flagfile=/nowhere")

@@ -82,6 +82,8 @@ def test_table_and_drawing(command: Command, tmp_path: Path) -> None:
         ),
         (["--model=lenet5", "--scaling=a100_ethernet", "--utilisation=nan"], "--utilisation=nan: must be finite"),
         (["--model=lenet5", "--memory=inf"], "--memory=inf: must be finite"),
+        (["--model=lenet5", "--memory=1e300"], "--memory=1e+300: must be finite, and is in GiB"),
+        (["--model=lenet5", f"--batch_size={'9' * 321}"], "--batch_size"),
         (["--model=lenet5", "--draw=x.gif"], "x.gif: must end in .png or .svg"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -159,13 +159,22 @@ def test_what_is_not_finite_is_named() -> None:
     assert not_finite({"C1": {"kernel": jnp.full(3, 1e30)}}) == ""  # large is not infinite, though its square is
 
 
+def _from(cause: Exception) -> Exception:
+    """As Orbax raises what has hindered it from reading an array."""
+    error = Exception("Encountered error while reading array index: (slice(None),).")
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (MemoryError("out of memory"), "out of memory"),
+        (MemoryError("out of memory"), "Cannot allocate memory"),
+        (_from(MemoryError()), "Cannot allocate memory"),
+        (_from(ValueError("Error opening file [os_error_code='13']")), "Permission denied"),
         (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
         (ValueError("UNKNOWN: Error opening file [os_error_code='13']\n[source locations=...]"), "Permission denied"),
-        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."), "RESOURCE_EXHAUSTED: Out of memory.*"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."), "Cannot allocate memory"),
     ],
 )
 def test_what_is_of_the_machine_leaves_a_checkpoint_where_it_is(
@@ -229,3 +238,26 @@ def test_frozen_layers_that_are_gone_are_named(config: ConfigDict, tmp_path: Pat
         pytest.raises(UserError, match=r"frozen: the frozen layers cannot be read .*; remove"),
     ):
         checkpoints.restore_frozen(config, devices.make_mesh(1))
+
+
+def test_who_reads_while_a_run_trains_gets_what_has_come_in_its_place(
+    run: tuple[Path, ConfigDict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = run
+    before = load_network(RunFolder(folder), devices.make_mesh(1))[1]
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        best = checkpoints.best()
+    restore, replaced = ocp.CheckpointManager.restore, []
+
+    def late(manager: ocp.CheckpointManager, step: int, **more: object) -> object:
+        if not replaced:  # the run has saved a better one since the manager looked
+            (folder / "checkpoints" / str(best)).rename(folder / "checkpoints" / "9999")
+            replaced.append(step)
+        return restore(manager, step, **more)
+
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", late)
+    after = load_network(RunFolder(folder), devices.make_mesh(1))[1]
+    assert replaced == [best]
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+    with pytest.raises(UserError, match=rf"checkpoints/{best}: has been replaced while it was read; run the same"):
+        load_network(RunFolder(folder), devices.make_mesh(1), best)

@@ -278,3 +278,10 @@ def test_a_folder_without_images_says_so(tmp_path: Path) -> None:
 def test_standard_input_is_one_image() -> None:
     with pytest.raises(UserError, match="-: is given 2 times; standard input is the bytes of one image"):
         find(["-", "x.jpg", "-"])
+
+
+def test_a_closed_standard_input_is_no_image(digits: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    (found,) = predict.predict(digits, ["-"], 1)
+    assert isinstance(found, Unusable)
+    assert "closed" in found.why

@@ -7,10 +7,13 @@ as in Pillow, so to the same pixels, but in one call and outside of Python's loc
 import contextlib
 import io
 import math
+import os
 import re
+import stat
 import threading
 import warnings
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
 import PIL
@@ -52,6 +55,8 @@ _SCALES = (8, 4, 2, 1)
 _MOST_PIXELS, _MOST_SCANNED = 2**26, 2**30
 # Photos that are decoded to more pixels, or have more than _MOST_PIXELS, wait for each other, in whatever threads.
 _LARGE, _one_large = 2**24, threading.Lock()
+# Bytes of a file: 67 million pixels of three colours, stored as they are, and some room.
+_LARGEST_FILE = 2**28
 # Of Exif data that are damaged, of large photos: whether a file can be used is said here, and on one line.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 # What begins a segment of a JPEG file, or ends it: no stuffed byte, nor where a scan may be restarted, nor what stands
@@ -122,6 +127,21 @@ def pixels(data: Encoded, channels: int) -> np.ndarray:
     with _bad_image_if_damaged():
         encoded = _opened(data)
         return encoded.pixels(channels, encoded.size)
+
+
+def read(file: BinaryIO) -> bytes:
+    """Return what an image file holds, of whatever kind it may be: a film in a folder of photos is not read.
+
+    Raises:
+      BadImage: it has more than an image would.
+    """
+    status = os.fstat(file.fileno())
+    if stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST_FILE:
+        return file.read()
+    data = b"" if stat.S_ISREG(status.st_mode) else file.read(_LARGEST_FILE + 1)
+    if stat.S_ISREG(status.st_mode) or len(data) > _LARGEST_FILE:
+        raise BadImage(f"has more than {_LARGEST_FILE:,} bytes; take it away, or save it smaller")
+    return data
 
 
 def check(data: bytes) -> str | None:

@@ -179,7 +179,10 @@ def _look_at(path: Path, root: Path) -> Look:
             return Look("", f"is a link, or below one, out of {root}")
         if not path.is_file():
             return Look("", "is no file")
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = decode.read(file)
+    except decode.BadImage as error:
+        return Look("", str(error))
     except RuntimeError:  # of resolve
         return Look("", "is a link in a circle")
     except OSError as error:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from train import devices, network, settings
 from train.answers import PIXELS, Answers, chosen_stages, make_answerer
-from train.checkpoints import Checkpoints, load_network
+from train.checkpoints import Checkpoints, Replaced, load_network
 from train.data.dataset import load_test
 from train.data.roles import Read
 from train.embedding import projection, quality
@@ -169,7 +169,13 @@ def embed(run: RunFolder, options: Options, say: Callable[[str], None] = lambda 
 
     seen, maps = [], _Maps(methods, perplexity, options.seed, say)
     for step in steps:
-        answers = answers_of(step)
+        try:
+            answers = answers_of(step)
+        except Replaced:
+            if step == steps[-1]:
+                raise
+            say(f"step {step:,}: its checkpoint has been replaced meanwhile, and is left out")
+            continue
         taken_for = answers.taken_for
         seen.append(Seen(step, epochs.get(step), taken_for, answers.probabilities.max(-1).astype(np.float32)))
         for stage in stages:

@@ -177,7 +177,8 @@ def _explained(
 
 def _read(image: str, config: ConfigDict) -> np.ndarray:
     try:
-        return sized(Path(image).expanduser().read_bytes(), config)
+        with Path(image).expanduser().open("rb") as file:
+            return sized(decode.read(file), config)
     except OSError as error:
         raise UserError(f"--image={image}: cannot be read ({error.strerror}); name a JPEG, PNG or WebP file") from error
     except decode.BadImage as error:

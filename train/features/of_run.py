@@ -82,6 +82,7 @@ def _check_division(folder: RunFolder, config: ConfigDict, data: Dataset) -> Non
     ours_alone = data.fingerprint != folder.environment["data"]["fingerprint"]
     if ours_alone or all(config.dataset[key] == theirs[key] for key in freshness.DIVISION):
         return
+    theirs.update(source=config.dataset.source, data_dir=config.dataset.data_dir)  # the same images, wherever they lie
     learnt = set(load(theirs).ids("train"))
     if seen := sum(name in learnt for name in data.ids("test")):
         was = ", ".join(f"{key}={theirs[key]}" for key in freshness.DIVISION if config.dataset[key] != theirs[key])

@@ -34,7 +34,8 @@ def read(path: str | None) -> np.ndarray:
         return 0.299 * red + 0.587 * green + 0.114 * blue  # ITU-R BT.601, as in Pillow
     file = Path(path).expanduser()
     try:
-        return decode.pixels(file.read_bytes(), 1)[..., 0].astype(np.float32)
+        with file.open("rb") as content:
+            return decode.pixels(decode.read(content), 1)[..., 0].astype(np.float32)
     except OSError as error:
         raise UserError(f"--image={path}: {error.strerror}; name a JPEG, PNG or WebP file") from error
     except decode.BadImage as error:

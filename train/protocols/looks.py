@@ -12,6 +12,9 @@ from train.errors import UserError
 # From an image uint8 `[H, W, C]` and the side of what the network was made for to views uint8 `[V, h, w, C]`.
 Cut = Callable[[np.ndarray, int], np.ndarray]
 
+# Pixels of the shorter side: as of config.dataset.image_size.
+_LARGEST = 2**14
+
 
 class Look(NamedTuple):
     """An image at one size, as the network is shown it. What it answers to the views of all looks is averaged.
@@ -94,6 +97,8 @@ def looks_of(protocol: str, config: ConfigDict) -> tuple[Look, ...]:
     elif len(scales) != count:
         takes = "one size" if count == 1 else f"{count} sizes"
         raise UserError(f"config.evaluate.scales={scales}: the protocol {protocol} looks at {takes} of each image")
+    if max(scales) > _LARGEST:
+        raise UserError(f"config.evaluate.scales={scales}: must be at most {_LARGEST:,} pixels")
     if min(scales) < size:
         raise UserError(f"config.evaluate.scales={scales}: must be {size} or more (config.dataset.image_size)")
     return tuple(make(scale) for scale in scales)

@@ -36,6 +36,7 @@ def run(
     assert threading.current_thread() is threading.main_thread(), "children are tied to the thread that starts them"
     left = [trial for trial in trials if folder.is_open(trial)]
     running: dict[str, tuple[Trial, Child]] = {}
+    waiting: list[Trial] = []  # for what another has: a store that one of them computes is there when that one ends
     threads = max(1, cores() // min(jobs, max(1, len(left))))
     count = itertools.count(len(trials) - len(left) + 1)
 
@@ -52,9 +53,23 @@ def run(
                     else:
                         tell(trial, f"another launch has ended it: {folder.outcome(trial).in_words}")
                 for trial, child in list(running.values()):
-                    if child.status() is not None:
-                        del running[trial.name]
-                        tell(trial, _outcome(folder, trial, child))
+                    if child.status() is None:
+                        continue
+                    del running[trial.name]
+                    said = _outcome(folder, trial, child)
+                    if trial.name in folder.left_open and running:
+                        waiting.append(trial)
+                        continue
+                    tell(trial, said)
+                    if trial.name not in folder.left_open:
+                        left += waiting
+                        for each in waiting:
+                            del folder.left_open[each.name]
+                        waiting.clear()
+                if not running and not left:
+                    for trial in waiting:
+                        tell(trial, f"unfinished: {folder.left_open[trial.name]}")
+                    waiting.clear()
                 time.sleep(_PAUSE)
         finally:
             stop(child for _, child in running.values())

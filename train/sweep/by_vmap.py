@@ -69,10 +69,11 @@ def _train(folder: SweepFolder, config: ConfigDict, trials: Sequence[Trial], say
             signal = together.train(entrants, keys, groups.data(entrants[0]), failed)
         except BrokenPipeError:  # of the standard output, not of the folder
             raise
-        except (UserError, OSError) as error:  # of all of them: of one, it would have been told
+        except (UserError, OSError, MemoryError, RuntimeError) as error:  # of all of them: of one, it would be told
             if isinstance(error, OSError) and error.filename is None:  # of a full disk, the system names nothing
                 error.filename = str(folder.path)
-            reason = in_one_line(error) or str(error)
+            if (reason := in_one_line(error)) is None:
+                raise
             for entrant in entrants:
                 if folder.is_open(by_name[entrant.name]) and entrant.name not in folder.left_open:
                     failed(entrant.name, reason)

@@ -19,8 +19,8 @@ from ml_collections import ConfigDict
 
 from train import json_file, settings
 from train.errors import AGAIN, UserError
-from train.records import METRICS, RESULT, read_metrics, read_said
-from train.run import to_json
+from train.records import CONFIG, METRICS, RESULT, read_metrics, read_said
+from train.run import RunFolder, to_json
 from train.signals import InterruptedRun, signal_name
 from train.sweep.trials import Trial
 from train.whole import Taken, hold_no_links, lock, make_folder, write_whole
@@ -169,6 +169,29 @@ class SweepFolder:
     def is_open(self, trial: Trial) -> bool:
         """Whether a trial is still to be run, or to be gone on with."""
         return not (self.run(trial) / RESULT).exists() and not self._ended(trial).exists()
+
+    def check_data(self, trials: Sequence[Trial]) -> None:
+        """Make sure that runs which are compared have learnt from the same images, and begun with the same weights.
+
+        Where they lie may change between two launches, so that a launch on others is not noticed before.
+
+        Raises:
+          UserError: two have not, though it is not what the sweep varies; names them.
+        """
+        of_first: dict[str, tuple[Path, Any]] = {}
+        for trial in trials:
+            path = self.run(trial)
+            if not (path / CONFIG).exists():
+                continue
+            environment = RunFolder(path).environment
+            about = environment["data"]["fingerprint"], environment.get("transfer")
+            varied = [(key, value) for key, value in trial.values.items() if key.startswith(("dataset.", "transfer."))]
+            first, there = of_first.setdefault(repr(varied), (path, about))
+            if about != there:
+                raise UserError(
+                    f"{path}: has learnt from other images, or begun with other weights, than {first}; remove the one "
+                    f"that is not meant, and {AGAIN}, or choose another --workdir for these"
+                )
 
     def check_ends(self, trials: Sequence[Trial], runs: Sequence[Mapping[str, Any]]) -> None:
         """Make sure that all has come to a good end.

@@ -65,7 +65,7 @@ def shard(every: Sequence[Trial], which: str) -> list[Trial]:
     Raises:
       UserError: it is not like that.
     """
-    match = re.fullmatch(r"(\d+)/(\d+)", which)
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", which)
     if not match or int(match[1]) >= int(match[2]):
         raise UserError(f"--shard={which}: must be i/n, i being 0 to n - 1, as 0/4")
     return list(every[int(match[1]) :: int(match[2])])

@@ -15,7 +15,7 @@ from train.run import RunFolder, to_json
 from train.transfer.weights import Weights
 
 # What else belongs to weights than the network's own keys: how they are shown an image.
-_PREPARATION = ("image_size", "channels", "mean", "std")
+_PREPARATION = ("image_size", "channels", "mean", "std", "permutation")
 # What `dataset.source` begins with where it is a store.
 STORE = "features:"
 

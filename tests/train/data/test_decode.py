@@ -5,6 +5,7 @@ import re
 import struct
 import zlib
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -393,3 +394,11 @@ def test_a_photo_that_ends_too_soon_is_read_or_said_to_be_damaged(kind: str) -> 
     data = encode(scene(24, 16), kind)
     read = sum(check(data[:length]) is None for length in range(len(data)))
     assert read < 64  # what stands behind the pixels
+
+
+def test_no_more_of_a_file_is_read_than_an_image_has(tmp_path: Path) -> None:
+    with (tmp_path / "film.jpg").open("wb") as film:
+        film.truncate(6 * 2**30)
+    for path in (tmp_path / "film.jpg", Path("/dev/zero")):
+        with path.open("rb") as file, pytest.raises(decode.BadImage, match="has more than 268,435,456 bytes; take it"):
+            decode.read(file)

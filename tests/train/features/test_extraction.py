@@ -426,3 +426,15 @@ def test_more_images_than_a_list_can_hold_are_refused(
         UserError, match=r"store: 64 images are more than a store can list; extract the classes in parts"
     ):
         extract(run, tmp_path / "store")
+
+
+def test_training_images_that_have_moved_are_no_test_either(run: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(run.parent, tmp_path / "moved")
+    images = (moved / "images.npz").rename(moved / "elsewhere.npz")
+    config = json.loads((moved / "run" / "config.json").read_text())
+    config["dataset"]["source"] = f"npz:{moved}/images.npz"
+    (moved / "run" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"\d+ of 18 test images are among those that .* was trained on"):
+        of_run.extract(
+            RunFolder(moved / "run"), f"npz:{images}", ("F6",), tmp_path / "store", {"dataset.split_seed": 1}
+        )

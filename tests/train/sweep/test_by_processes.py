@@ -148,3 +148,23 @@ def test_a_run_without_an_end_is_an_error(folder: SweepFolder) -> None:
         UserError, match=r"1 of 2 runs have no end \(seed=1: it has not run\); the same command goes on"
     ):
         folder.check_ends(TRIALS, [])
+
+
+# Of the second, another process has what it needs until the first has ended.
+WAITS = f"""
+import pathlib, sys, time
+run = pathlib.Path(sys.argv[-1].partition("=")[2])
+store = run.parent.parent / "store"
+if run.name == "seed=1" and not store.exists():
+    sys.exit("error: another process writes there; wait, and {AGAIN}")
+while run.name == "seed=0" and not (run.parent.parent / "logs" / "seed=1.txt").exists():
+    time.sleep(0.01)
+time.sleep(0.5)
+store.touch()
+sys.exit("error: done")
+"""
+
+
+def test_a_run_that_waits_for_another_is_taken_up_when_that_ends(folder: SweepFolder) -> None:
+    assert swept(folder, WAITS) == ["[1/2] seed=0: failed: done", "[2/2] seed=1: failed: done"]
+    assert not folder.left_open

@@ -10,7 +10,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.conftest import fresh
+from train import settings
 from train.errors import UserError
+from train.run import RunFolder
 from train.sweep import by_processes, by_ray, together
 from train.sweep.folder import SweepFolder
 from train.sweep.trials import Trial
@@ -73,3 +75,23 @@ def test_a_log_that_cannot_be_written_is_named(config: ConfigDict, tmp_path: Pat
     (tmp_path / "logs").write_text("in the way")
     with pytest.raises(UserError, match=r"logs/seed=0.* cannot be written \(.*\); make room or mend it"):
         by_processes.run(folder, [], [TRIAL], 1, lambda line: None)
+
+
+def test_runs_of_other_images_or_weights_are_not_compared(config: ConfigDict, tmp_path: Path) -> None:
+    folder = SweepFolder.create(tmp_path / "w", config)
+    trials = [Trial(f"seed={seed}", {"seed": seed}) for seed in range(3)]
+    completed = fresh(config)
+    settings.resolve(completed)
+    completed.dataset.update(classes=10, channels=1, mean=(0.5,), std=(0.25,))
+    begun = {"transfer": {"sha256": {"C1": "a"}}}
+    for trial, fingerprint, more in zip(trials, ("x", "x", "x"), ({}, {}, begun), strict=True):
+        folder.run(trial).mkdir(parents=True)
+        data = {"fingerprint": fingerprint, "source": "digits", "counts": {"train": 3}}
+        RunFolder.create(folder.run(trial), completed, {"data": data, **more})
+    folder.check_data(trials[:2])
+    with pytest.raises(
+        UserError, match=r"seed=2: has learnt from other images, or begun with other weights, than .*=0"
+    ):
+        folder.check_data(trials)
+    varied = [Trial(trial.name, {"dataset.per_class": place}) for place, trial in enumerate(trials)]
+    folder.check_data(varied)

@@ -174,6 +174,13 @@ def test_the_weights_say_what_the_config_leaves_open(config: ConfigDict, source:
     theirs = RunFolder(source).config
     assert config.model.hidden == (24, 16)
     assert (config.dataset.mean, config.dataset.std) == (theirs.dataset.mean, theirs.dataset.std)
+    scrambled = shutil.copytree(source, tmp_path / "scrambled")
+    text = (scrambled / "config.json").read_text()
+    (scrambled / "config.json").write_text(text.replace('"permutation": null', '"permutation": 3'))
+    other = fresh(config)
+    other.transfer.weights = str(scrambled)
+    adopting.adopt(other, tmp_path / "run")
+    assert other.dataset.permutation == 3
     config.dataset.channel_order = "BGR"
     with pytest.raises(UserError, match=r"channel_order=BGR: config.transfer.weights=.* take RGB; leave the key out"):
         adopting.adopt(config, tmp_path / "run", ["dataset.channel_order"])
