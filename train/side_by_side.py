@@ -16,9 +16,10 @@ from train.data import dataset
 from train.data.transforms import move, normalise
 from train.errors import UserError
 from train.evaluate import make_evaluator
+from train.pages.drawing import as_file
 from train.records import METRICS, read_metrics
 from train.run import RunFolder
-from train.whole import whole_file
+from train.whole import write_whole
 
 PLOTS = {
     "accuracy": "accuracy on validation images",
@@ -116,5 +117,4 @@ def save(rows: list[dict[str, Any]], plot: str, path: Path) -> None:
     axis.set(xlabel="shift in pixels" if plot == "shift" else "epoch", ylabel=PLOTS[plot])
     axis.grid(alpha=0.3)
     axis.legend()
-    with whole_file(path) as file:
-        figure.savefig(file, format=path.suffix[1:].lower(), dpi=100)
+    write_whole(path, as_file(figure, path.suffix[1:].lower()))

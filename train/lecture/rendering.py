@@ -8,8 +8,8 @@ import numpy as np
 
 from train.errors import UserError
 from train.lecture.examples import Example, number
-from train.pages.drawing import clean
-from train.whole import whole_file
+from train.pages.drawing import as_file, clean
+from train.whole import write_whole
 
 # A matrix up to this side is shown number by number.
 _NUMBERS = 7
@@ -87,5 +87,4 @@ def save(example: Example, path: Path) -> None:
             axis.text(column, row, number(float(value)), ha="center", va="center", fontsize=13)
     for axis in figure.axes[len(example.panels) :]:
         axis.set_axis_off()
-    with whole_file(path) as file:
-        figure.savefig(file, format=path.suffix[1:].lower(), dpi=100)
+    write_whole(path, as_file(figure, path.suffix[1:].lower()))

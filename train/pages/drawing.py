@@ -78,8 +78,16 @@ def both(draw: Callable[[NewFigure], bytes]) -> Drawn:
 
 def png(figure: "Figure") -> bytes:
     """Return a figure, as large as what is drawn on it, as a PNG file."""
+    return as_file(figure, "png", bbox_inches="tight", pad_inches=0.1)
+
+
+def as_file(figure: "Figure", kind: str, *, dpi: int = 100, **how: Any) -> bytes:
+    """Return a figure as a file (`kind`: "svg" or "png"), which is the same whenever the same is drawn."""
+    import matplotlib
+
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=100, bbox_inches="tight", pad_inches=0.1)
+    with matplotlib.rc_context({"svg.hashsalt": "oldmasters"}):
+        figure.savefig(file, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None, **how)
     return file.getvalue()
 
 

@@ -74,3 +74,17 @@ def test_a_photo_that_has_gone_bad_is_named(tmp_path: Path) -> None:
     Path(images.records.name(0)).write_bytes(b"no photo")
     with pytest.raises(UserError, match=r"photos/.*: .*; replace it, and run the same command again"):
         picture(images, 0)
+
+
+@pytest.mark.parametrize("kind", ["svg", "png"])
+def test_the_same_is_the_same_file(kind: str) -> None:
+    def drawn() -> bytes:
+        with drawing.plain() as new:
+            figure = new(3, 2)
+            axis = figure.subplots()
+            axis.plot([1, 2], [3, 4], marker="o", label="a")
+            axis.fill_between([1, 2], [2, 3], [3, 4], hatch="/")
+            axis.legend()
+            return drawing.as_file(figure, kind)
+
+    assert drawn() == drawn()
