@@ -222,10 +222,8 @@ class Checkpoints:
             with ocp.StandardCheckpointer() as reader:
                 return reader.restore(self._frozen, _placed({"params": params, "stats": stats}, mesh))
         except Exception as error:  # as in `_restore`
-            raise UserError(
-                f"{self._frozen}: the frozen layers cannot be read ({reason(error)}); remove the run's folder and "
-                "begin again"
-            ) from error
+            then = f"mend that, and {AGAIN}" if of_this_machine(error) else "remove the run's folder and begin again"
+            raise UserError(f"{self._frozen}: the frozen layers cannot be read ({reason(error)}); {then}") from error
 
     def wait(self) -> None:
         """Return when everything is on disk.
