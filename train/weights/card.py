@@ -76,6 +76,7 @@ def _text(folder: RunFolder, kind: str, name: str) -> str:
     names = class_names(dataset)
     more = f", ...: {len(names):,}, all in the config below" if len(names) > 20 else ""
     classes = ", ".join(map(_as_text, names[:20])) + more
+    rounded = " These are bfloat16." if kind == "stablehlo" and config.precision == "bfloat16" else ""
     scrambled = "" if dataset.permutation is None else f"\n- pixels permuted by NumPy's generator {dataset.permutation}"
     return f"""# {name}
 
@@ -83,7 +84,7 @@ def _text(folder: RunFolder, kind: str, name: str) -> str:
 
 ## How to load it
 
-{_LOAD[kind].replace("FILE", repr(name))}
+{_LOAD[kind].replace("FILE", repr(name))}{rounded}
 
 ## How images are prepared
 

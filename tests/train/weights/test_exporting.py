@@ -92,12 +92,14 @@ def test_stablehlo_answers_as_the_network_for_any_number_of_images(
 def test_no_file_names_a_folder_of_the_machine(tmp_path: Path) -> None:
     run = RunFolder(fresh_run(tmp_path / "run", "mlp", None, 8))
     run.config.dataset.update(source=f"folder:{tmp_path}/photos", data_dir=str(tmp_path))
+    run.config.precision = "bfloat16"
     for kind, name in ALL_FILES.items():
         exporting.export(run, kind, tmp_path / name)
         content = (tmp_path / name).read_bytes() + (tmp_path / f"{name}.md").read_bytes()
         assert b'"source": "folder:photos"' in content
         for folder in (CHECKOUT, tmp_path, Path(jax.__file__).parent.parent):
             assert str(folder).encode() not in content, kind
+        assert (b"logits. These are bfloat16." in content) == (kind == "stablehlo")
 
 
 def test_the_card_says_what_one_must_know(tmp_path: Path) -> None:
