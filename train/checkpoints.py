@@ -8,6 +8,7 @@ import contextlib
 import errno
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +32,7 @@ from train.step import State
 
 # Bytes of a checkpoint beside its arrays: three dozen small files and folders, of a block each or more.
 _FILES = 2**18
+_REMOVED = 1.0  # seconds within which a checkpoint is removed that another one replaces
 
 
 def _without_closed_loops(tell: Callable[[Any], Any]) -> Callable[[Any], None]:
@@ -84,6 +86,14 @@ def load_network(folder: RunFolder, mesh: Mesh, step: int | None = None) -> tupl
 def _placed(shapes: PyTree, mesh: Mesh) -> PyTree:
     everywhere = devices.replicated(mesh)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), shapes)
+
+
+def _goes(path: Path) -> bool:
+    """Whether a folder is gone, or is just being removed: file by file."""
+    until = time.monotonic() + _REMOVED
+    while path.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    return not path.exists()
 
 
 def _accuracy(metrics: dict[str, float]) -> float:
@@ -305,21 +315,20 @@ class Checkpoints:
 
     def _restore(self, step: int, **items: Any) -> tuple[Any, dict[str, Any]]:
         """Return the items of a checkpoint, and the progress saved with them."""
+        place = self.path / str(step)
         try:
             for args in items.values():
-                hold_size(args.item, self.path / str(step))
+                hold_size(args.item, place)
             restored = self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore(), **items))
             progress = unsealed(restored.progress, {name: restored[name] for name in items})
         except Exception as error:  # whatever a damaged file makes Orbax and tensorstore raise
-            if self._read_only and not (self.path / str(step)).exists():
-                raise Replaced(f"{self.path / str(step)}: has been replaced while it was read; {AGAIN}") from error
             if of_this_machine(error):
-                raise UserError(
-                    f"{self.path / str(step)}: cannot be read here ({reason(error)}); make room or mend it, and {AGAIN}"
-                ) from error
-            raise Unreadable(f"{self.path / str(step)}: the checkpoint cannot be read ({reason(error)})") from error
+                raise UserError(f"{place}: cannot be read here ({reason(error)}); mend that, and {AGAIN}") from error
+            if self._read_only and _goes(place):
+                raise Replaced(f"{place}: has been replaced while it was read; {AGAIN}") from error
+            raise Unreadable(f"{place}: the checkpoint cannot be read ({reason(error)})") from error
         if bad := not_finite(restored.network):
-            raise Unreadable(f"{self.path / str(step)}: the checkpoint is of no use (not finite are {bad})")
+            raise Unreadable(f"{place}: the checkpoint is of no use (not finite are {bad})")
         return restored, progress
 
     def __enter__(self) -> "Checkpoints":

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -186,9 +187,7 @@ def test_what_is_of_the_machine_leaves_a_checkpoint_where_it_is(
     folder, config = run
     there = sorted(path.name for path in (folder / "checkpoints").iterdir())
     monkeypatch.setattr(ocp.CheckpointManager, "restore", refused)
-    with pytest.raises(
-        UserError, match=rf"cannot be read here \({said}\); make room or mend it, and run the same command again"
-    ):
+    with pytest.raises(UserError, match=rf"cannot be read here \({said}\); mend that, and run the same command again"):
         loop.train(fresh(config), folder)
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == there
     assert not (folder / "damaged").exists()
@@ -251,7 +250,10 @@ def test_who_reads_while_a_run_trains_gets_what_has_come_in_its_place(
 
     def late(manager: ocp.CheckpointManager, step: int, **more: object) -> object:
         if not replaced:  # the run has saved a better one since the manager looked
-            (folder / "checkpoints" / str(best)).rename(folder / "checkpoints" / "9999")
+            going = folder / "checkpoints" / str(best)
+            shutil.copytree(going, folder / "checkpoints" / "9999")
+            shutil.rmtree(going / "network")  # and the rest a moment later
+            threading.Timer(0.3, shutil.rmtree, [going]).start()
             replaced.append(step)
         return restore(manager, step, **more)
 
