@@ -67,10 +67,9 @@ def _system_code(error: BaseException) -> int | None:
 
 
 def _is_of_a_devices_memory(error: BaseException) -> bool:
-    """Whether XLA has asked for more memory than there is; on CPUs it has no code for it."""
-    return isinstance(error, RuntimeError | ValueError) and bool(
-        re.search("RESOURCE_EXHAUSTED|Out of memory", str(error))
-    )
+    """Whether XLA has asked for more memory than there is; on CPUs it has no code for it, and disks have the same."""
+    words = "Out of memory|RESOURCE_EXHAUSTED(?!: No space left)"
+    return isinstance(error, RuntimeError | ValueError) and bool(re.search(words, str(error)))
 
 
 def _first_line(error: BaseException) -> str:

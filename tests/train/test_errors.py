@@ -16,3 +16,5 @@ def test_want_of_memory_is_a_line_whoever_wants_it() -> None:
     assert line.endswith("run the same command again")
     assert "some place" not in line
     assert in_one_line(RuntimeError("of ours")) is None
+    assert in_one_line(ValueError("RESOURCE_EXHAUSTED: No space left on device")) is None
+    assert in_one_line(RuntimeError("RESOURCE_EXHAUSTED: Attempting to allocate 2.1G. That was not possible."))

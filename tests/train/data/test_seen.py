@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,15 +120,15 @@ def test_what_could_not_be_read_is_looked_at_again(
 ) -> None:
     whole = read(root)
     seen._place(root).unlink()
-    read_bytes = Path.read_bytes
+    undisturbed = Path.open
 
-    def disturbed(path: Path) -> bytes:
+    def disturbed(path: Path, *how: Any, **more: Any) -> Any:
         if path.name == "5.jpg":
             raise OSError(5, "Input/output error")
-        return read_bytes(path)
+        return undisturbed(path, *how, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", disturbed)
+        patch.setattr(Path, "open", disturbed)
         assert "cannot be read (Input/output error)" in read(root)[1][0]
     opened()
     assert read(root) == whole
