@@ -53,6 +53,8 @@ def test_what_a_protocol_cannot_do_is_said(config: ConfigDict, tmp_path: Path) -
     run = RunFolder(tmp_path / "run")
     with pytest.raises(UserError, match=r"--scales=8,9: the protocol center shows images as training did"):
         of_runs.answer([run], "digits", ["center"], (8, 9))
+    with pytest.raises(UserError, match=r"scales=\(100000,\): must be at most 16,384 pixels"):
+        of_runs.answer([run], "digits", ["ten_crop"], (100_000,))
     run.config.dataset.resize = "pad"
     with pytest.raises(UserError, match=r"--protocol=dense: scales images, and config.dataset.resize=pad"):
         of_runs.answer([run], "digits", ["dense"])
