@@ -1,4 +1,4 @@
-"""Whether arrays are finite, and as they were written: tensorstore reads changed bytes without a word."""
+"""Whether a checkpoint's arrays are finite and as they were written: tensorstore reads changed bytes without a word."""
 
 import json
 import math
@@ -22,11 +22,6 @@ USELESS = "with these weights numbers overflow on the way; show it images prepar
 _MOST_TIMES, _SMALL = 100, 2**30
 
 
-@jax.jit
-def _sums(leaves: list[jax.Array]) -> jax.Array:
-    return jnp.stack([_sum(leaf) for leaf in leaves])
-
-
 class Replaced(UserError):
     """A checkpoint that the run, which is training, has removed meanwhile."""
 
@@ -43,6 +38,11 @@ class Unreadable(UserError):
             f"{reason}; without this folder, the run goes on from the checkpoint before it, or begins again"
         )
         self.reason = reason
+
+
+@jax.jit
+def _sums(leaves: list[jax.Array]) -> jax.Array:
+    return jnp.stack([_sum(leaf) for leaf in leaves])
 
 
 def checksums(tree: PyTree) -> list[int]:

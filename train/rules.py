@@ -11,7 +11,7 @@ from train.data.activations import STORED_TYPES
 from train.data.resize import RESIZES
 from train.errors import nearest
 from train.optimizer import OPTIMIZERS, SCHEDULES
-from train.protocols.looks import PROTOCOLS
+from train.protocols.looks import LARGEST, PROTOCOLS
 
 # Says what is wrong with a value, of whatever kind, or nothing.
 Rule = Callable[[Any], str | None]
@@ -87,9 +87,9 @@ def _range_of_pixels(values: Any) -> str | None:
         not isinstance(values, tuple)
         or len(values) != 2
         or not all(type(value) is int for value in values)
-        or not 1 <= values[0] <= values[1] <= 2**14
+        or not 1 <= values[0] <= values[1] <= LARGEST
     ):
-        return "must be empty or hold two whole numbers of pixels, the least and the most, of 16,384 at most"
+        return f"must be empty or hold two whole numbers of pixels, the least and the most, of {LARGEST:,} at most"
     return None
 
 
@@ -112,7 +112,7 @@ RULES: Mapping[str, Rule] = {
     "dataset.data_dir": text,
     "dataset.skip_bad_images": switch,
     "dataset.stream": switch,
-    "dataset.image_size": between(1, 2**14, whole=True),
+    "dataset.image_size": between(1, LARGEST, whole=True),
     "dataset.resize": one_of(*RESIZES),
     "dataset.validation": between(0),
     "dataset.test": between(0, above=True),
@@ -175,7 +175,7 @@ RULES: Mapping[str, Rule] = {
     "evaluate.batch_size": between(1, whole=True),
     "evaluate.every_epochs": between(1e-6),
     "evaluate.protocol": one_of(*PROTOCOLS),
-    "evaluate.scales": every(between(1, 2**14), int),
+    "evaluate.scales": every(between(1, LARGEST), int),
     "evaluate.report": switch,
     "log.every_steps": between(1, whole=True),
     "log.tensorboard": switch,

@@ -253,7 +253,7 @@ def test_who_reads_while_a_run_trains_gets_what_has_come_in_its_place(
             going = folder / "checkpoints" / str(best)
             shutil.copytree(going, folder / "checkpoints" / "9999")
             shutil.rmtree(going / "network")  # and the rest a moment later
-            threading.Timer(0.3, shutil.rmtree, [going]).start()
+            threading.Timer(0.1, shutil.rmtree, [going]).start()
             replaced.append(step)
         return restore(manager, step, **more)
 

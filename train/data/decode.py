@@ -136,10 +136,8 @@ def read(file: BinaryIO) -> bytes:
       BadImage: it has more than an image would.
     """
     status = os.fstat(file.fileno())
-    if stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST_FILE:
-        return file.read()
-    data = b"" if stat.S_ISREG(status.st_mode) else file.read(_LARGEST_FILE + 1)
-    if stat.S_ISREG(status.st_mode) or len(data) > _LARGEST_FILE:
+    most = status.st_size if stat.S_ISREG(status.st_mode) else _LARGEST_FILE
+    if most > _LARGEST_FILE or len(data := file.read(most + 1)) > _LARGEST_FILE:
         raise BadImage(f"has more than {_LARGEST_FILE:,} bytes; take it away, or save it smaller")
     return data
 

@@ -12,8 +12,8 @@ from train.errors import UserError
 # From an image uint8 `[H, W, C]` and the side of what the network was made for to views uint8 `[V, h, w, C]`.
 Cut = Callable[[np.ndarray, int], np.ndarray]
 
-# Pixels of the shorter side: as of config.dataset.image_size.
-_LARGEST = 2**14
+# Pixels of the shorter side of an image, whoever asks for it.
+LARGEST = 2**14
 
 
 class Look(NamedTuple):
@@ -85,7 +85,7 @@ def looks_of(protocol: str, config: ConfigDict) -> tuple[Look, ...]:
     config.evaluate.scales sets them all.
 
     Raises:
-      UserError: config.evaluate.scales are as many as the protocol does not take, or too small.
+      UserError: config.evaluate.scales are as many as the protocol does not take, too small or too large.
     """
     make, count = PROTOCOLS[protocol]
     size, scales = config.dataset.image_size, config.evaluate.scales
@@ -97,8 +97,8 @@ def looks_of(protocol: str, config: ConfigDict) -> tuple[Look, ...]:
     elif len(scales) != count:
         takes = "one size" if count == 1 else f"{count} sizes"
         raise UserError(f"config.evaluate.scales={scales}: the protocol {protocol} looks at {takes} of each image")
-    if max(scales) > _LARGEST:
-        raise UserError(f"config.evaluate.scales={scales}: must be at most {_LARGEST:,} pixels")
+    if max(scales) > LARGEST:
+        raise UserError(f"config.evaluate.scales={scales}: must be at most {LARGEST:,} pixels")
     if min(scales) < size:
         raise UserError(f"config.evaluate.scales={scales}: must be {size} or more (config.dataset.image_size)")
     return tuple(make(scale) for scale in scales)
